@@ -1,0 +1,73 @@
+//! A checked variant: what the checker produces and the only thing that later stages accept.
+//!
+//! Invariants, held by [`crate::check`]: every name is resolved; every expression is well typed; learnable parameters are used
+//! differentiably and in the index pattern of their kind; the activation and the normalizer have a stable form.
+
+use crate::ir::{Graph, NodeId, ParameterId, SizeId, Type};
+
+/// An axis of a parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Axis {
+    /// `b`: one entry per batch, or one that serves all (extent 1 broadcasts).
+    Batch,
+    /// `h`: one entry per query head, or one that serves all (extent 1 broadcasts).
+    Head,
+    /// `q`: one entry per query position.
+    Query,
+    /// `kv`: one entry per key position.
+    Key,
+    /// A literal: exactly so many entries.
+    Fixed(u32),
+    /// A name: as many entries as the tensor has; the name is an integer in expressions.
+    Named(SizeId),
+}
+
+/// A parameter of a variant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// The user's name.
+    pub name: String,
+    /// The user's documentation.
+    pub docs: String,
+    /// `Float` (f32) or `Int` (i32).
+    pub ty: Type,
+    /// Whether it gets a gradient: a float that is not marked `const`.
+    pub learnable: bool,
+    /// Its axes, outermost first; empty for a scalar.
+    pub axes: Vec<Axis>,
+}
+
+/// A variant of attention, checked.
+///
+/// Per batch and head: `s_ij = score(scale * q_i . k_j)`, `w_ij = activation(s_ij)` (0 where masked),
+/// `z_i = normalizer(reductions of w)`, `O_i = sum_j w_ij / z_i * v_j`.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// The user's name.
+    pub name: String,
+    /// The user's documentation.
+    pub docs: String,
+    /// The canonical text: parses to this definition again, and prints to itself.
+    pub text: String,
+    /// The parameters in the order of their declaration.
+    pub parameters: Vec<Parameter>,
+    /// The named run-time lengths.
+    pub sizes: Vec<String>,
+    /// The arena of the expressions below.
+    pub graph: Graph,
+    /// Float, over `Input::Product` and the other inputs of the first group.
+    pub score: NodeId,
+    /// Float, over `Input::Score` (and indices and parameters).
+    pub activation: NodeId,
+    /// Float, over `Input::Reduction` and row inputs; `None` is `none`: the weights are used as they are.
+    pub normalizer: Option<NodeId>,
+    /// Bool: whether the pair is live; `None` is all live.
+    pub mask: Option<NodeId>,
+}
+
+impl Definition {
+    /// A parameter by its id.
+    pub fn parameter(&self, id: ParameterId) -> &Parameter {
+        &self.parameters[id.0 as usize]
+    }
+}

@@ -1,0 +1,224 @@
+//! Operations, inputs and types of the expression graph.
+//!
+//! Invariant: an [`Op`] is a plain value; everything that it refers to is by id.
+
+use super::NodeId;
+
+/// The type of a node's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Type {
+    /// A real number.
+    Float,
+    /// A 32-bit signed integer: an index, a length, an identifier.
+    Int,
+    /// A truth value.
+    Bool,
+}
+
+/// Index of a parameter in its definition's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParameterId(pub u32);
+
+/// Index of a named run-time length in its definition's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SizeId(pub u32);
+
+/// A reduction of a row's live weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reduction {
+    /// `sum`: the sum of the weights.
+    Sum,
+    /// `max`: the largest weight (0 for a row without live keys).
+    Max,
+    /// `sum_squares`: the sum of the squared weights.
+    SumSquares,
+}
+
+/// A value that an expression takes from where it is evaluated.
+///
+/// The first group may appear in what a user writes. The second group is introduced by [`crate::lower`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Input {
+    /// `x_ij = q_i . k_j`, the raw product, before `scale`.
+    Product,
+    /// The score as the activation sees it. Only in a definition's activation; lowering substitutes the score for it.
+    Score,
+    /// Batch index `b`.
+    Batch,
+    /// Query head index `h`.
+    Head,
+    /// Query position `q` in its sequence.
+    Query,
+    /// Key position `kv` in its sequence.
+    Key,
+    /// The softmax scale, 1/sqrt(head_dim) unless the caller gives another. Always positive.
+    Scale,
+    /// The head dimension of q and k.
+    HeadDim,
+    /// The number of queries.
+    QueryLen,
+    /// The number of keys.
+    KeyLen,
+    /// The number of live (unmasked) keys of the row.
+    LiveKeys,
+    /// A named run-time length of a parameter's axis.
+    Size(SizeId),
+    /// A reduction of the row's weights. In a definition's normalizer: of the weights as defined. In a lowered program of a
+    /// shifted exponential: of the shifted weights `2^(exponent - shift)`.
+    Reduction(Reduction),
+
+    /// The row's shift `m` of a shifted exponential, in log2 units.
+    Shift,
+    /// The row statistic that the forward pass saves: `ln z` for a shifted exponential, `z` for other streaming variants.
+    Statistic,
+    /// The key position of the row's largest weight, the lowest one among equals.
+    ArgMax,
+    /// `delta_i = dO_i . O_i - statistic term`; see [`crate::lower::Backward`].
+    Delta,
+    /// `dP_ij = dO_i . v_j`.
+    OutputGradProduct,
+}
+
+impl Input {
+    /// The type of the input's value.
+    pub fn ty(self) -> Type {
+        match self {
+            Input::Product
+            | Input::Score
+            | Input::Scale
+            | Input::Reduction(_)
+            | Input::Shift
+            | Input::Statistic
+            | Input::Delta
+            | Input::OutputGradProduct => Type::Float,
+            Input::Batch
+            | Input::Head
+            | Input::Query
+            | Input::Key
+            | Input::HeadDim
+            | Input::QueryLen
+            | Input::KeyLen
+            | Input::LiveKeys
+            | Input::Size(_)
+            | Input::ArgMax => Type::Int,
+        }
+    }
+}
+
+/// Operations of one operand. All but `Neg`, `Abs` (float or int) and `Not` (bool) are float to float.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Unary {
+    Neg,
+    Abs,
+    Not,
+    Exp,
+    Exp2,
+    Ln,
+    Log2,
+    Sqrt,
+    Tanh,
+    /// `1 / (1 + e^-x)`, accurate relative to its own size also far below zero.
+    Sigmoid,
+    /// `ln(1 + e^x)`, without overflow.
+    Softplus,
+    /// The Gauss error function.
+    Erf,
+    Sin,
+    Cos,
+    Floor,
+}
+
+/// Operations of two operands of one type. `And`, `Or` are of bools; `Rem` of ints; the rest of floats or ints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Rem,
+    Min,
+    Max,
+    And,
+    Or,
+}
+
+/// Comparisons of two floats or two ints, giving a bool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Compare {
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    Eq,
+    Ne,
+}
+
+/// One node of the graph.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// A float constant, as the bits of its f64. Build it with [`super::Graph::float`].
+    Float(u64),
+    /// An integer constant.
+    Int(i32),
+    /// A truth value.
+    Bool(bool),
+    /// A value of the place of evaluation.
+    Input(Input),
+    /// A read of a parameter at integer indices, one per axis; each index is clamped into its axis.
+    Parameter {
+        /// Which parameter.
+        parameter: ParameterId,
+        /// One integer node per axis.
+        index: Vec<NodeId>,
+        /// The type of the parameter's elements: `Float` or `Int`.
+        ty: Type,
+    },
+    /// An operation of one operand.
+    Unary(Unary, NodeId),
+    /// An operation of two operands.
+    Binary(Binary, NodeId, NodeId),
+    /// A comparison.
+    Compare(Compare, NodeId, NodeId),
+    /// `if condition { then } else { otherwise }`.
+    Select {
+        /// A bool.
+        condition: NodeId,
+        /// The value where it holds.
+        then: NodeId,
+        /// The value elsewhere.
+        otherwise: NodeId,
+    },
+    /// A conversion: int to float (nearest), float to int (toward zero), bool to int or float (0 or 1).
+    Cast(Type, NodeId),
+}
+
+impl Op {
+    /// The operands, in order.
+    pub fn operands(&self) -> Vec<NodeId> {
+        match self {
+            Op::Float(_) | Op::Int(_) | Op::Bool(_) | Op::Input(_) => vec![],
+            Op::Parameter { index, .. } => index.clone(),
+            Op::Unary(_, a) | Op::Cast(_, a) => vec![*a],
+            Op::Binary(_, a, b) | Op::Compare(_, a, b) => vec![*a, *b],
+            Op::Select { condition, then, otherwise } => vec![*condition, *then, *otherwise],
+        }
+    }
+
+    /// The same operation over other operands, given in the order of [`Op::operands`].
+    pub fn with_operands(&self, operands: &[NodeId]) -> Op {
+        match self {
+            Op::Float(_) | Op::Int(_) | Op::Bool(_) | Op::Input(_) => self.clone(),
+            Op::Parameter { parameter, ty, .. } => {
+                Op::Parameter { parameter: *parameter, index: operands.to_vec(), ty: *ty }
+            }
+            Op::Unary(op, _) => Op::Unary(*op, operands[0]),
+            Op::Cast(ty, _) => Op::Cast(*ty, operands[0]),
+            Op::Binary(op, ..) => Op::Binary(*op, operands[0], operands[1]),
+            Op::Compare(op, ..) => Op::Compare(*op, operands[0], operands[1]),
+            Op::Select { .. } => Op::Select { condition: operands[0], then: operands[1], otherwise: operands[2] },
+        }
+    }
+}

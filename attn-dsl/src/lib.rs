@@ -1,0 +1,14 @@
+//! The language and the compiler of attn.
+//!
+//! Data flows one way and each stage takes the type that the previous one validated, so that no stage can be skipped:
+//!
+//! ```text
+//! text / tokens -> syntax -> check -> Definition (ir) -> lower (diff, simplify, classify) -> Lowered -> plan -> cuda
+//! ```
+//!
+//! The crate does no I/O, knows no GPU and contains no `unsafe`.
+#![forbid(unsafe_code)]
+
+pub mod definition;
+pub mod ir;
+pub mod lower;
