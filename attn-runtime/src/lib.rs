@@ -4,6 +4,7 @@
 
 mod attention;
 mod call;
+mod cpu;
 mod error;
 mod oracle;
 mod parameter;
