@@ -10,5 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod definition;
+pub mod diff;
 pub mod ir;
 pub mod lower;
+pub mod simplify;
