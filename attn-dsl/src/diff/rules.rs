@@ -159,7 +159,9 @@ fn negative(graph: &mut Graph, g: NodeId) -> NodeId {
 
 /// `g * factor`, inside the selects of `g`.
 pub(super) fn times(graph: &mut Graph, g: NodeId, factor: NodeId) -> NodeId {
-    map(graph, g, &mut |graph, leaf| if graph.as_float(leaf) == Some(1.0) { factor } else { graph.product(leaf, factor) })
+    map(graph, g, &mut |graph, leaf| {
+        if graph.as_float(leaf) == Some(1.0) { factor } else { graph.product(leaf, factor) }
+    })
 }
 
 /// `g` with each arm of its outermost selects mapped; zeros stay.

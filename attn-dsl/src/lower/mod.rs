@@ -171,7 +171,15 @@ pub fn lower(definition: &Definition) -> Result<Lowered, LowerError> {
         normalizer: weights.normalizer,
         saved,
     };
-    Ok(Lowered { definition: definition.clone(), graph, class: weights.class, mask, needs_live_keys, forward, backward })
+    Ok(Lowered {
+        definition: definition.clone(),
+        graph,
+        class: weights.class,
+        mask,
+        needs_live_keys,
+        forward,
+        backward,
+    })
 }
 
 /// The statistic, then what else the backward pass reads.
