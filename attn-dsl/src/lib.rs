@@ -13,8 +13,10 @@ mod check;
 mod compile;
 pub mod definition;
 pub mod diagnostics;
+pub mod diff;
 pub mod ir;
 pub mod lower;
+pub mod simplify;
 pub mod syntax;
 
 pub use compile::{Compiled, compile_one, compile_text, compile_tokens};

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use crate::definition::{Definition, Parameter};
 use crate::diagnostics::{Code, Problem, Problems};
 use crate::ir::{Graph, Input, NodeId, ParameterId, Reduction, Type};
+use crate::lower::{LowerError, lower};
 use crate::syntax::ast::{Argument, Expr, ExprKind, Variant};
 use crate::syntax::{self, Span};
 
@@ -106,11 +107,11 @@ pub(crate) fn check(variant: &Variant, problems: &mut Problems) -> Option<Defini
     let mask = checker.mask(variant.mask.as_ref());
     let activation = checker.activation(variant.activation.as_ref());
     let normalizer = checker.normalizer(variant.normalizer.as_ref());
-    let Checker { graph, parameters, sizes, .. } = checker;
+    let Checker { graph, parameters, sizes, spans, .. } = checker;
     if problems.len() > before {
         return None;
     }
-    Some(Definition {
+    let definition = Definition {
         name: variant.name.text.clone(),
         docs: documentation(&variant.docs),
         text: syntax::print(variant),
@@ -121,7 +122,24 @@ pub(crate) fn check(variant: &Variant, problems: &mut Problems) -> Option<Defini
         activation: activation?,
         normalizer: normalizer?,
         mask: mask?,
-    })
+    };
+    match lower(&definition) {
+        Ok(_) => Some(definition),
+        Err(error) => {
+            let written = error.node().and_then(|node| spans.get(&node).copied());
+            let field = variant.normalizer.as_ref().or(variant.activation.as_ref()).map(|expr| expr.span);
+            problems.push(unstable(&error, written.or(field).unwrap_or(variant.name.span)));
+            None
+        }
+    }
+}
+
+/// What lowering refuses, on the user's tokens.
+fn unstable(error: &LowerError, place: Span) -> Problem {
+    let text = error.to_string();
+    // What is wrong stands before what to write.
+    let (message, help) = text.split_once("; ").or_else(|| text.split_once(": ")).unwrap_or((&text, ""));
+    Problem::new(Code::NoStableForm, message, place).help(help)
 }
 
 /// Documentation without the space that separates it from `///`.
