@@ -26,10 +26,13 @@
 //! * Operands precede their users in the arena: index order is a topological order. (`Graph::add` asserts it.)
 //! * Every node is well typed. (`Graph::add` asserts it; the checker reports what a user can get wrong before that.)
 
+pub mod evaluate;
 mod graph;
 mod op;
+mod print;
 mod rate;
 
 pub use graph::{Graph, NodeId};
 pub use op::{Binary, Compare, Input, Op, ParameterId, Reduction, SizeId, Type, Unary};
+pub use print::{Names, print_expression, print_expression_with, print_program};
 pub use rate::Rate;

@@ -25,8 +25,19 @@
 //! O is 0 and every gradient is 0. `P` and `dx` are selected to 0 where the mask is false by the executor, never by the
 //! expressions here.
 
+mod backward;
+mod error;
+mod forward;
+mod print;
+mod shift;
+
+use std::collections::BTreeSet;
+
 use crate::definition::Definition;
-use crate::ir::{Graph, NodeId, ParameterId, Reduction};
+use crate::ir::{Graph, Input, NodeId, Op, ParameterId, Reduction};
+use crate::simplify::simplify;
+
+pub use error::LowerError;
 
 /// How a row is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +52,7 @@ pub enum Class {
 }
 
 /// A value that the forward pass keeps for each row, as f32, for the backward pass. The statistic is always first where present.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SavedRow {
     /// `Input::Statistic`.
     Statistic,
@@ -122,4 +133,65 @@ pub struct Lowered {
     pub forward: Forward,
     /// The backward pass.
     pub backward: Backward,
+}
+
+/// Lowers a definition: its class, the expressions of both passes, and what the forward pass saves for the backward pass.
+///
+/// # Errors
+/// When the normalizer has no form that cannot overflow, or varies with the key.
+pub fn lower(definition: &Definition) -> Result<Lowered, LowerError> {
+    let mut graph = definition.graph.clone();
+    let weights = forward::weights(&mut graph, definition)?;
+    let backward = backward::backward(&mut graph, definition, &weights);
+    let mask = definition.mask.map(|mask| simplify(&mut graph, mask)).filter(|&mask| *graph.op(mask) != Op::Bool(true));
+
+    let mut backward_roots = vec![backward.probability, backward.product_grad];
+    backward_roots.extend(backward.product_grad_scale);
+    backward_roots.extend(backward.parameters.iter().map(|gradient| gradient.value));
+    backward_roots.extend(backward.parameters.iter().flat_map(|gradient| &gradient.index));
+    let rows: BTreeSet<Input> = backward_roots.iter().flat_map(|&root| backward::rows_read(&graph, root)).collect();
+    let saved = saved_rows(weights.class, &rows);
+    let arg_max = rows.contains(&Input::ArgMax);
+    let accumulated = weights.normalizer.map(|z| backward::rows_read(&graph, z)).unwrap_or_default();
+    let reductions = accumulated.union(&rows).filter_map(|input| match input {
+        Input::Reduction(reduction) => Some(*reduction),
+        _ => None,
+    });
+    let reductions = reductions.collect();
+
+    let mut roots = backward_roots;
+    roots.push(weights.pair);
+    roots.extend(weights.normalizer.iter().chain(&mask).chain(&weights.floors));
+    let needs_live_keys = roots.iter().any(|&root| graph.any(root, |op| *op == Op::Input(Input::LiveKeys)));
+    let forward = Forward {
+        pair: weights.pair,
+        shift_floors: weights.floors,
+        reductions,
+        arg_max,
+        normalizer: weights.normalizer,
+        saved,
+    };
+    Ok(Lowered {
+        definition: definition.clone(),
+        graph,
+        class: weights.class,
+        mask,
+        needs_live_keys,
+        forward,
+        backward,
+    })
+}
+
+/// The statistic, then what else the backward pass reads.
+fn saved_rows(class: Class, rows: &BTreeSet<Input>) -> Vec<SavedRow> {
+    let statistic = (class != Class::Elementwise).then_some(SavedRow::Statistic);
+    let others = rows.iter().map(|row| match row {
+        Input::Shift => SavedRow::Shift,
+        Input::Reduction(reduction) => SavedRow::Reduction(*reduction),
+        Input::ArgMax => SavedRow::ArgMax,
+        other => unreachable!("{other:?} is not a saved row"),
+    });
+    let mut saved: Vec<_> = statistic.into_iter().chain(others).collect();
+    saved.sort_unstable();
+    saved
 }

@@ -1,0 +1,227 @@
+//! The backward pass, derived.
+//!
+//! With `Delta` as [`super::Backward`] defines it, `dz = -Delta / z` in every class, and a weight that enters the reductions
+//! `r_k` by `g_k(w)` has `dw = (dP - Delta sum_k dZ/dr_k g_k'(w)) / z`, where `g'` is 1 for the sum, `2 w` for the sum of
+//! squares and 1 at the largest weight for the maximum.
+//!
+//! For a shifted exponential `w dw` is the gradient of the natural exponent. With `w' = 2^-m w = P Z'` and the same of the
+//! reductions, every power of `2^m` cancels:
+//! `dS = P (dP - Delta (dZ'/dsum' + 2 Z' dZ'/dsum_squares' P + dZ'/dmax' [kv is the arg max]))`.
+//!
+//! Invariants:
+//! * Expressions read saved rows only, and the form that needs the fewest of them is taken: `Z'` is an expression over the
+//!   reductions, but also `2^(log2(e) statistic - m)`, of which one or the other may cancel.
+//! * Where `z` is 0 in a streaming variant, coefficients are selected to 0 before they meet a factor.
+
+use std::collections::BTreeSet;
+use std::f64::consts::LOG2_E;
+
+use crate::definition::Definition;
+use crate::diff::derivative;
+use crate::ir::{Compare, Graph, Input, NodeId, Op, Reduction, Unary};
+use crate::simplify::split_tile_factor;
+
+use super::forward::{Weights, in_powers_of_two};
+use super::{Backward, Class, ParameterGradient};
+
+const REDUCTIONS: [Reduction; 3] = [Reduction::Sum, Reduction::SumSquares, Reduction::Max];
+
+/// Derives the backward pass of `weights`.
+pub(super) fn backward(graph: &mut Graph, definition: &Definition, weights: &Weights) -> Backward {
+    let mut builder = Builder { graph, definition, weights };
+    let (probability, natural_grad) = match weights.class {
+        Class::Elementwise => builder.elementwise(),
+        Class::Streaming => builder.streaming(),
+        Class::ShiftedExponential => builder.shifted_exponential(),
+    };
+    let mut parameters = builder.row_gradients();
+    let (product_grad, pair_gradients) = builder.chain(natural_grad);
+    parameters.splice(0..0, pair_gradients);
+    let (product_grad_scale, product_grad) = split_tile_factor(builder.graph, product_grad);
+    let roots = parameters.iter().map(|gradient| gradient.value).chain([product_grad]);
+    let needs_delta = roots.into_iter().any(|root| graph.any(root, |op| *op == Op::Input(Input::Delta)));
+    Backward { probability, product_grad, product_grad_scale, needs_delta, parameters }
+}
+
+struct Builder<'a> {
+    graph: &'a mut Graph,
+    definition: &'a Definition,
+    weights: &'a Weights,
+}
+
+impl Builder<'_> {
+    /// `P = w / z`, `dw = dP / z`.
+    fn elementwise(&mut self) -> (NodeId, NodeId) {
+        let output_grad = self.graph.input(Input::OutputGradProduct);
+        let Some(z) = self.weights.normalizer else { return (self.weights.pair, output_grad) };
+        let one = self.graph.float(1.0);
+        let inverse = self.graph.quotient(one, z);
+        let probability = self.graph.product(self.weights.pair, inverse);
+        (in_powers_of_two(self.graph, probability), self.graph.product(output_grad, inverse))
+    }
+
+    /// `P = w / z`, `dw = (dP - Delta sum_k dZ/dr_k g_k'(w)) / z`.
+    fn streaming(&mut self) -> (NodeId, NodeId) {
+        let (weight, statistic) = (self.weights.pair, self.graph.input(Input::Statistic));
+        let (zero, one) = (self.graph.float(0.0), self.graph.float(1.0));
+        let is_zero = self.graph.compare(Compare::Eq, statistic, zero);
+        let inverse = self.graph.quotient(one, statistic);
+        let inverse = self.graph.select(is_zero, zero, inverse);
+        let probability = self.graph.product(weight, inverse);
+        let coefficients = self.reduction_slopes().map(|slope| {
+            let slope = self.cheapest(slope);
+            let delta = self.graph.input(Input::Delta);
+            let coefficient = self.graph.product(slope, delta);
+            if self.graph.as_float(slope).is_some() {
+                coefficient
+            } else {
+                self.graph.select(is_zero, zero, coefficient)
+            }
+        });
+        let two = self.graph.float(2.0);
+        let slope = self.graph.product(weight, two);
+        let grad = self.minus_reductions(coefficients, slope);
+        (in_powers_of_two(self.graph, probability), self.graph.product(grad, inverse))
+    }
+
+    /// `P = 2^(t - log2(e) statistic)`; the gradient of the natural exponent as in the head of this file.
+    fn shifted_exponential(&mut self) -> (NodeId, NodeId) {
+        let statistic = self.log2_statistic();
+        let exponent = self.graph.difference(self.weights.pair, statistic);
+        let probability = self.graph.unary(Unary::Exp2, exponent);
+        let probability = in_powers_of_two(self.graph, probability);
+        let z = self.normalizer();
+        let [sum, squares, max] = self.reduction_slopes();
+        let two = self.graph.float(2.0);
+        let twice = self.graph.product(z, two);
+        let squares = self.graph.product(squares, twice);
+        let coefficients = [sum, squares, max].map(|slope| {
+            let slope = self.cheapest(slope);
+            let delta = self.graph.input(Input::Delta);
+            self.graph.product(slope, delta)
+        });
+        let grad = self.minus_reductions(coefficients, probability);
+        (probability, self.graph.product(probability, grad))
+    }
+
+    /// `dP - sum - squares * square_slope - [kv == arg_max] max`, over the coefficients of sum, squares and max.
+    fn minus_reductions(&mut self, coefficients: [NodeId; 3], square_slope: NodeId) -> NodeId {
+        let [sum, squares, max] = coefficients;
+        let (key, arg_max) = (self.graph.input(Input::Key), self.graph.input(Input::ArgMax));
+        let is_largest = self.graph.compare(Compare::Eq, key, arg_max);
+        let zero = self.graph.float(0.0);
+        let max = self.graph.select(is_largest, max, zero);
+        let squares = self.graph.product(squares, square_slope);
+        let mut grad = self.graph.input(Input::OutputGradProduct);
+        for term in [sum, squares, max] {
+            let term = in_powers_of_two(self.graph, term);
+            grad = self.graph.difference(grad, term);
+        }
+        in_powers_of_two(self.graph, grad)
+    }
+
+    /// `dZ/dr` for the sum, the sum of squares and the maximum.
+    fn reduction_slopes(&mut self) -> [NodeId; 3] {
+        let z = self.normalizer();
+        let one = self.graph.float(1.0);
+        let inputs = REDUCTIONS.map(|reduction| self.graph.input(Input::Reduction(reduction)));
+        let slopes = derivative(self.graph, z, &inputs, one);
+        [slopes[0], slopes[1], slopes[2]]
+    }
+
+    /// The gradients of `product` and of the parameter reads of the pair's expression, from that of the expression.
+    fn chain(&mut self, natural_grad: NodeId) -> (NodeId, Vec<ParameterGradient>) {
+        let reads = self.learnable_reads(self.weights.natural);
+        let mut targets = vec![self.graph.input(Input::Product)];
+        targets.extend(&reads);
+        let grads = derivative(self.graph, self.weights.natural, &targets, natural_grad);
+        let grads: Vec<_> = grads.into_iter().map(|grad| in_powers_of_two(self.graph, grad)).collect();
+        let parameters = reads.iter().zip(&grads[1..]).filter_map(|(&read, &value)| self.gradient(read, value, true));
+        (grads[0], parameters.collect())
+    }
+
+    /// The gradients of the normalizer's parameter reads: `-Delta (dZ/dtheta) / Z`.
+    fn row_gradients(&mut self) -> Vec<ParameterGradient> {
+        let Some(z) = self.weights.normalizer else { return Vec::new() };
+        let reads = self.learnable_reads(z);
+        let one = self.graph.float(1.0);
+        let slopes = derivative(self.graph, z, &reads, one);
+        let mut gradients = Vec::new();
+        for (&read, slope) in reads.iter().zip(slopes) {
+            let relative = self.graph.quotient(slope, z);
+            let relative = self.cheapest(relative);
+            let delta = self.graph.input(Input::Delta);
+            let product = self.graph.product(relative, delta);
+            let mut value = self.graph.unary(Unary::Neg, product);
+            if self.weights.class == Class::Streaming {
+                let (statistic, zero) = (self.graph.input(Input::Statistic), self.graph.float(0.0));
+                let is_zero = self.graph.compare(Compare::Eq, statistic, zero);
+                value = self.graph.select(is_zero, zero, value);
+            }
+            let value = in_powers_of_two(self.graph, value);
+            gradients.extend(self.gradient(read, value, false));
+        }
+        gradients
+    }
+
+    /// A contribution, unless it is zero everywhere.
+    fn gradient(&self, read: NodeId, value: NodeId, per_pair: bool) -> Option<ParameterGradient> {
+        let Op::Parameter { parameter, index, .. } = self.graph.op(read) else { unreachable!("a read is a read") };
+        (self.graph.as_float(value) != Some(0.0)).then(|| ParameterGradient {
+            parameter: *parameter,
+            index: index.clone(),
+            value,
+            per_pair,
+        })
+    }
+
+    /// The distinct reads of learnable parameters in `root`.
+    fn learnable_reads(&self, root: NodeId) -> Vec<NodeId> {
+        let is_learnable = |id: &NodeId| match self.graph.op(*id) {
+            Op::Parameter { parameter, .. } => self.definition.parameter(*parameter).learnable,
+            _ => false,
+        };
+        self.graph.reachable(&[root]).into_iter().filter(is_learnable).collect()
+    }
+
+    fn normalizer(&self) -> NodeId {
+        self.weights.normalizer.expect("a class with reductions has a normalizer")
+    }
+
+    fn log2_statistic(&mut self) -> NodeId {
+        let (statistic, unit) = (self.graph.input(Input::Statistic), self.graph.float(LOG2_E));
+        self.graph.product(statistic, unit)
+    }
+
+    /// The normalizer as the backward pass can have it from the saved statistic.
+    fn saved_normalizer(&mut self) -> Option<NodeId> {
+        match self.weights.class {
+            Class::Elementwise => None,
+            Class::Streaming => Some(self.graph.input(Input::Statistic)),
+            Class::ShiftedExponential => {
+                let (statistic, shift) = (self.log2_statistic(), self.graph.input(Input::Shift));
+                let exponent = self.graph.difference(statistic, shift);
+                Some(self.graph.unary(Unary::Exp2, exponent))
+            }
+        }
+    }
+
+    /// A row expression over the normalizer, in whichever form reads fewer saved rows.
+    fn cheapest(&mut self, row: NodeId) -> NodeId {
+        let direct = in_powers_of_two(self.graph, row);
+        let Some(saved) = self.saved_normalizer() else { return direct };
+        let normalizer = self.normalizer();
+        let replaced = self.graph.substitute(row, normalizer, saved);
+        let replaced = in_powers_of_two(self.graph, replaced);
+        if rows_read(self.graph, replaced).len() < rows_read(self.graph, direct).len() { replaced } else { direct }
+    }
+}
+
+/// The inputs of `root` that must be saved by the forward pass beside the statistic.
+pub(super) fn rows_read(graph: &Graph, root: NodeId) -> BTreeSet<Input> {
+    let read = |id: NodeId| match graph.op(id) {
+        Op::Input(input @ (Input::Shift | Input::Reduction(_) | Input::ArgMax)) => Some(*input),
+        _ => None,
+    };
+    graph.reachable(&[root]).into_iter().filter_map(read).collect()
+}

@@ -1,0 +1,179 @@
+//! Products, quotients and negations of floats as one chain of factors.
+//!
+//! Normal form: `pair * key * row * tile`, each group a product of its own, so that it is computed at its own rate; the
+//! constant stands in the last group. A group of a lower rate divides as a reciprocal of its own; `-1` is a negation of the
+//! whole.
+//!
+//! Invariant: flattening stops at squares, so that repeated squaring stays as short as it was written.
+
+use crate::ir::{Binary, Graph, NodeId, Op, Rate, Type, Unary};
+
+/// The most factors that are looked at together.
+const LIMIT: usize = 32;
+
+/// A product of powers one and minus one.
+#[derive(Clone, Debug)]
+pub(super) struct Chain {
+    /// The constant factor.
+    pub(super) constant: f64,
+    /// The factors.
+    pub(super) over: Vec<NodeId>,
+    /// The divisors.
+    pub(super) under: Vec<NodeId>,
+}
+
+impl Chain {
+    /// The chain of `id`, or `None` when it has too many factors.
+    pub(super) fn of(graph: &Graph, id: NodeId) -> Option<Chain> {
+        let mut chain = Chain { constant: 1.0, over: Vec::new(), under: Vec::new() };
+        let mut stack = vec![(id, true)];
+        while let Some((node, up)) = stack.pop() {
+            match *graph.op(node) {
+                Op::Binary(Binary::Mul, a, b) if a != b || node == id => stack.extend([(b, up), (a, up)]),
+                Op::Binary(Binary::Div, a, b) => stack.extend([(b, !up), (a, up)]),
+                Op::Unary(Unary::Neg, a) => {
+                    chain.constant = -chain.constant;
+                    stack.push((a, up));
+                }
+                Op::Float(bits) if up => chain.constant *= f64::from_bits(bits),
+                Op::Float(bits) if f64::from_bits(bits) != 0.0 => chain.constant /= f64::from_bits(bits),
+                _ if up => chain.over.push(node),
+                _ => chain.under.push(node),
+            }
+            if chain.over.len() + chain.under.len() > LIMIT {
+                return None;
+            }
+        }
+        // ln 2 * log2 e and their like are 1 but for rounding.
+        if (chain.constant.abs() - 1.0).abs() <= 2.0 * f64::EPSILON {
+            chain.constant = chain.constant.signum();
+        }
+        Some(chain)
+    }
+
+    /// `x / x = 1`.
+    fn cancel(&mut self) {
+        let under = std::mem::take(&mut self.under);
+        for divisor in under {
+            match self.over.iter().position(|&factor| factor == divisor) {
+                Some(at) => drop(self.over.remove(at)),
+                None => self.under.push(divisor),
+            }
+        }
+    }
+
+    /// `2^a / 2^b = 2^(a - b)`, `1 / 2^b = 2^-b`, and the same of `e`.
+    fn merge_exponentials(&mut self, graph: &mut Graph) {
+        for divisor in std::mem::take(&mut self.under) {
+            let Op::Unary(function @ (Unary::Exp | Unary::Exp2), b) = *graph.op(divisor) else {
+                self.under.push(divisor);
+                continue;
+            };
+            let same = |factor: &NodeId| matches!(graph.op(*factor), Op::Unary(f, _) if *f == function);
+            let exponent = match self.over.iter().position(same) {
+                Some(at) => {
+                    let factor = self.over.remove(at);
+                    let a = graph.op(factor).operands()[0];
+                    graph.difference(a, b)
+                }
+                None => graph.unary(Unary::Neg, b),
+            };
+            let merged = graph.unary(function, exponent);
+            self.over.push(merged);
+        }
+    }
+
+    /// The expression in normal form.
+    pub(super) fn build(mut self, graph: &mut Graph) -> NodeId {
+        if self.constant == 0.0 {
+            return graph.float(0.0);
+        }
+        self.over.sort_unstable();
+        self.under.sort_unstable();
+        let class = |graph: &Graph, id: NodeId| group(graph.rate(id));
+        let is_minus_one = self.constant == -1.0;
+        let mut constant = (self.constant != 1.0 && !is_minus_one).then_some(self.constant);
+        let mut result: Option<NodeId> = None;
+        let lowest = self.over.iter().chain(&self.under).map(|&id| class(graph, id)).max();
+        for at in 0..GROUPS {
+            let over: Vec<_> = self.over.iter().copied().filter(|&id| class(graph, id) == at).collect();
+            let under: Vec<_> = self.under.iter().copied().filter(|&id| class(graph, id) == at).collect();
+            if over.is_empty() && under.is_empty() {
+                continue;
+            }
+            let mut factor = over.into_iter().reduce(|a, b| graph.product(a, b));
+            if Some(at) == lowest
+                && let Some(value) = constant.take()
+            {
+                let value = graph.float(value);
+                factor = Some(factor.map_or(value, |factor| graph.product(factor, value)));
+            }
+            if let Some(divisor) = under.into_iter().reduce(|a, b| graph.product(a, b)) {
+                // A quotient within the group that leads is one division; later groups are reciprocals by themselves.
+                let numerator = factor.unwrap_or_else(|| graph.float(1.0));
+                factor = Some(graph.quotient(numerator, divisor));
+            }
+            let factor = factor.expect("a group has a factor");
+            result = Some(result.map_or(factor, |product| graph.product(product, factor)));
+        }
+        let result = result.unwrap_or_else(|| graph.float(constant.take().unwrap_or(1.0)));
+        if is_minus_one { negate(graph, result) } else { result }
+    }
+}
+
+fn negate(graph: &mut Graph, id: NodeId) -> NodeId {
+    match graph.as_float(id) {
+        Some(value) => graph.float(-value),
+        None => graph.unary(Unary::Neg, id),
+    }
+}
+
+const GROUPS: usize = 4;
+
+/// Which group a factor of this rate belongs to.
+fn group(rate: Rate) -> usize {
+    if rate.is_tile() {
+        3
+    } else if rate.is_row() {
+        2
+    } else if rate.is_column() {
+        1
+    } else {
+        0
+    }
+}
+
+/// The normal form of a product, a quotient or a negation of floats.
+pub(super) fn normalize(graph: &mut Graph, id: NodeId) -> Option<NodeId> {
+    let is_chain = matches!(graph.op(id), Op::Binary(Binary::Mul | Binary::Div, ..) | Op::Unary(Unary::Neg, _));
+    if !is_chain || graph.ty(id) != Type::Float {
+        return None;
+    }
+    let mut chain = Chain::of(graph, id)?;
+    chain.cancel();
+    chain.merge_exponentials(graph);
+    Some(chain.build(graph))
+}
+
+/// `factor * id` for a positive constant, moved to the products inside sums, negations, selects, minima and maxima, where it
+/// meets other constants. Not simplified.
+pub(crate) fn distribute(graph: &mut Graph, id: NodeId, factor: f64) -> NodeId {
+    match *graph.op(id) {
+        Op::Binary(op @ (Binary::Add | Binary::Sub | Binary::Min | Binary::Max), a, b) => {
+            let (a, b) = (distribute(graph, a, factor), distribute(graph, b, factor));
+            graph.binary(op, a, b)
+        }
+        Op::Select { condition, then, otherwise } => {
+            let (then, otherwise) = (distribute(graph, then, factor), distribute(graph, otherwise, factor));
+            graph.select(condition, then, otherwise)
+        }
+        Op::Unary(Unary::Neg, a) => {
+            let a = distribute(graph, a, factor);
+            graph.unary(Unary::Neg, a)
+        }
+        _ => {
+            let factor = graph.float(factor);
+            graph.product(id, factor)
+        }
+    }
+}

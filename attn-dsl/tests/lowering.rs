@@ -1,0 +1,171 @@
+//! Lowered programs against the dense definition and its finite differences.
+
+mod support;
+
+use attn_dsl::ir::{Binary, Input, Reduction, Unary};
+use attn_dsl::lower::{Class, LowerError, SavedRow, lower};
+use support::dense::{Problem, Statistic, forward, gradients};
+use support::tiled::run;
+use support::variants::{self, Builder};
+
+fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (found - expected).abs();
+        let is_close = error <= tolerance * (1.0 + expected.abs());
+        assert!(is_close, "{what}[{at}]: {found} instead of {expected}, off by {error:e}");
+    }
+}
+
+/// Both passes of a variant, for several draws.
+fn check(definition: &attn_dsl::definition::Definition) {
+    let lowered = lower(definition).unwrap_or_else(|error| panic!("{}: {error}", definition.name));
+    let name = &definition.name;
+    for seed in 1..=4 {
+        let problem = Problem::new(definition, seed, 4.0);
+        let (outputs, normalizers) = forward(definition, &problem);
+        let (found, statistics, grads) = run(&lowered, &problem);
+        assert_close(&format!("{name}: output"), &found, &outputs, 1e-12);
+        let statistic = match lowered.class {
+            Class::Elementwise => Statistic::None,
+            Class::Streaming => Statistic::Z,
+            Class::ShiftedExponential => Statistic::LogZ,
+        };
+        for (found, z) in statistics.iter().zip(&normalizers).filter(|(_, z)| !z.is_nan()) {
+            match statistic {
+                Statistic::None => assert!(found.is_nan()),
+                Statistic::Z => assert_close(&format!("{name}: z"), &[*found], &[*z], 1e-12),
+                Statistic::LogZ => assert_close(&format!("{name}: ln z"), &[*found], &[z.ln()], 1e-12),
+            }
+        }
+        let expected = gradients(definition, &problem, statistic);
+        assert_close(&format!("{name}: dv"), &grads.values, &expected.values, 1e-7);
+        assert_close(&format!("{name}: dx"), &grads.products, &expected.products, 1e-7);
+        for (at, (found, expected)) in grads.parameters.iter().zip(&expected.parameters).enumerate() {
+            assert_close(&format!("{name}: d {}", definition.parameters[at].name), found, expected, 1e-7);
+        }
+    }
+}
+
+#[test]
+fn every_variant_agrees_with_its_definition_and_finite_differences() {
+    for definition in variants::all() {
+        check(&definition);
+    }
+}
+
+#[test]
+fn shifted_exponentials_neither_overflow_nor_lose_a_row() {
+    for definition in [
+        variants::softmax(),
+        variants::softmax_1(),
+        variants::softmax_n(),
+        variants::sink(),
+        variants::root_of_squares(),
+        variants::largest(),
+    ] {
+        let lowered = lower(&definition).expect("it has a stable form");
+        for spread in [1e4, 1e6] {
+            let problem = Problem::new(&definition, 3, spread);
+            let (outputs, statistics, grads) = run(&lowered, &problem);
+            assert!(outputs.iter().all(|o| o.is_finite() && o.abs() <= 2.0 * support::dense::KEYS as f64));
+            assert_eq!(statistics.iter().filter(|s| s.is_finite()).count(), 8, "{}", definition.name);
+            let all = grads.products.iter().chain(&grads.values).chain(grads.parameters.iter().flatten());
+            assert!(all.into_iter().all(|g| g.is_finite()), "{}", definition.name);
+        }
+    }
+}
+
+#[test]
+fn a_row_whose_normalizer_is_zero_has_no_output_and_no_gradient() {
+    for definition in variants::all() {
+        let lowered = lower(&definition).expect("it lowers");
+        if lowered.class != Class::Streaming || !["normalised_relu", "relu_by_root"].contains(&&*definition.name) {
+            continue;
+        }
+        let mut problem = Problem::new(&definition, 2, 1.0);
+        problem.products.iter_mut().for_each(|x| *x = -x.abs());
+        let (outputs, _, grads) = run(&lowered, &problem);
+        assert!(outputs.iter().chain(&grads.products).chain(&grads.values).all(|&x| x == 0.0), "{}", definition.name);
+    }
+}
+
+#[test]
+fn the_usual_variants_save_the_statistic_alone() {
+    for definition in [
+        variants::softmax(),
+        variants::softmax_1(),
+        variants::softmax_n(),
+        variants::sink(),
+        variants::root_of_squares(),
+        variants::alibi(),
+        variants::softcap(),
+        variants::normalised_relu(),
+    ] {
+        let lowered = lower(&definition).expect("it lowers");
+        assert_eq!(lowered.forward.saved, [SavedRow::Statistic], "{}", definition.name);
+    }
+    let largest = lower(&variants::largest()).expect("it lowers");
+    assert_eq!(largest.forward.saved, [SavedRow::Statistic, SavedRow::ArgMax]);
+    assert!(largest.forward.arg_max);
+    let silu = lower(&variants::silu_streaming()).expect("it lowers");
+    assert_eq!(silu.forward.saved, [SavedRow::Statistic, SavedRow::Reduction(Reduction::Sum)]);
+    let sigmoid = lower(&variants::sigmoid_bias()).expect("it lowers");
+    assert_eq!(sigmoid.forward.saved, []);
+    assert!(!sigmoid.backward.needs_delta);
+}
+
+#[test]
+fn normalizers_without_a_stable_form_are_refused_where_they_grow() {
+    let refuse = |normalizer: &dyn Fn(&mut Builder) -> (attn_dsl::ir::NodeId, attn_dsl::ir::NodeId)| {
+        let mut builder = Builder::new("refused");
+        let (normalizer, culprit) = normalizer(&mut builder);
+        let definition = builder.set_normalizer(Some(normalizer)).build();
+        let error = lower(&definition).expect_err("it has no stable form");
+        assert_eq!(error.node(), Some(culprit), "{error}");
+        error
+    };
+    let squares = refuse(&|b| {
+        let squares = b.reduction(Reduction::SumSquares);
+        (squares, squares)
+    });
+    assert!(squares.to_string().contains("sqrt(sum_squares)"), "{squares}");
+    let product = refuse(&|b| {
+        let (sum, one) = (b.reduction(Reduction::Sum), b.float(1.0));
+        let square = b.bin(Binary::Mul, sum, sum);
+        let z = b.bin(Binary::Add, square, one);
+        (z, z)
+    });
+    assert!(matches!(product, LowerError::Unstable { degree: 2.0, .. }), "{product}");
+    let function = refuse(&|b| {
+        let sum = b.reduction(Reduction::Sum);
+        let tanh = b.un(Unary::Tanh, sum);
+        let z = b.bin(Binary::Add, sum, tanh);
+        (z, tanh)
+    });
+    assert!(matches!(function, LowerError::NotHomogeneous { .. }), "{function}");
+    let varies = refuse(&|b| {
+        let z = b.cast(Input::Key);
+        (z, z)
+    });
+    assert!(matches!(varies, LowerError::VariesWithKey { .. }), "{varies}");
+}
+
+#[test]
+fn programs_read_as_they_should() {
+    for definition in [
+        variants::softmax(),
+        variants::softmax_n(),
+        variants::sink(),
+        variants::root_of_squares(),
+        variants::largest(),
+        variants::alibi(),
+        variants::softcap(),
+        variants::silu_streaming(),
+        variants::sigmoid_bias(),
+        variants::normalised_relu(),
+    ] {
+        let lowered = lower(&definition).expect("it lowers");
+        insta::assert_snapshot!(definition.name.clone(), lowered);
+    }
+}
