@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The runtime of attn.
+
+pub mod cuda;
