@@ -4,9 +4,11 @@
 //! value that lists what was searched; no type of a binding crate appears in a public signature; every type may be used
 //! from any thread.
 
+pub mod cache;
 pub mod nvrtc;
 mod searched;
 pub mod testing;
 
+pub use cache::{Compile, KernelCache, KernelRequest};
 pub use nvrtc::{Compilation, Nvrtc, NvrtcError, ResourceUsage, default_options};
 pub use searched::Searched;
