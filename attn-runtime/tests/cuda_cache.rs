@@ -22,7 +22,7 @@ impl Compile for Echo {
         CompilerIdentity { name: "echo".into(), version: "1".into(), fingerprint: "a".into() }
     }
 
-    fn compile(&self, request: &KernelRequest) -> Result<Compilation, String> {
+    fn compile_request(&self, request: &KernelRequest) -> Result<Compilation, String> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(self.delay);
         match request.source.as_str() {

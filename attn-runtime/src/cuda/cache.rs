@@ -28,7 +28,7 @@ pub trait Compile {
     /// What distinguishes its output from that of any other.
     fn identity(&self) -> CompilerIdentity;
     /// Compiles.
-    fn compile(&self, request: &KernelRequest) -> Result<Compilation, Self::Error>;
+    fn compile_request(&self, request: &KernelRequest) -> Result<Compilation, Self::Error>;
 }
 
 impl Compile for Nvrtc {
@@ -43,7 +43,7 @@ impl Compile for Nvrtc {
         }
     }
 
-    fn compile(&self, request: &KernelRequest) -> Result<Compilation, NvrtcError> {
+    fn compile_request(&self, request: &KernelRequest) -> Result<Compilation, NvrtcError> {
         Nvrtc::compile(self, &request.source, &request.file_name, &request.options)
     }
 }
@@ -55,8 +55,8 @@ impl<C: Compile + ?Sized> Compile for Arc<C> {
         (**self).identity()
     }
 
-    fn compile(&self, request: &KernelRequest) -> Result<Compilation, C::Error> {
-        (**self).compile(request)
+    fn compile_request(&self, request: &KernelRequest) -> Result<Compilation, C::Error> {
+        (**self).compile_request(request)
     }
 }
 
@@ -223,7 +223,7 @@ impl<C: Compile> KernelCache<C> {
         }
         count(&self.counters.compilations);
         let started = std::time::Instant::now();
-        let compilation = self.compiler.compile(request)?;
+        let compilation = self.compiler.compile_request(request)?;
         let milliseconds = started.elapsed().as_millis();
         tracing::debug!(target: "attn::cache", %key, file = %request.file_name, milliseconds, "kernel compiled");
         if let Some(Err(error)) = self.store.as_ref().map(|store| store.write(identified, &compilation)) {

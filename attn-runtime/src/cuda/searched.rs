@@ -13,7 +13,10 @@ pub struct Searched {
 
 impl Searched {
     pub(crate) fn new(place: impl Into<String>, outcome: impl Into<String>) -> Self {
-        Self { place: place.into(), outcome: outcome.into() }
+        let (place, outcome) = (place.into(), outcome.into());
+        // The loader's messages begin with the file that the place names already.
+        let outcome = outcome.strip_prefix(&format!("{place}: ")).map(str::to_owned).unwrap_or(outcome);
+        Self { place, outcome }
     }
 }
 

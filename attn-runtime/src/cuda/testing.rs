@@ -1,4 +1,4 @@
-//! What tests need to compile kernels: an NVRTC of a known version, fetched if need be.
+//! What tests need: an NVRTC of a known version, fetched if need be, and a GPU where there is one.
 //!
 //! Registers and spills change from one NVRTC to the next, so that tests which snapshot them use one version: that of
 //! [`VERSION`], unless `ATTN_NVRTC_PATH` names another library. Nothing here is silent: where no NVRTC can be had, the test
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
+use super::device::CudaDevice;
+use super::error::CudaError;
 use super::nvrtc::Nvrtc;
 
 /// The version that tests compile with.
@@ -25,6 +27,23 @@ const PACKAGE: &str = "nvidia-cuda-nvrtc==13.0.*";
 pub fn nvrtc_for_tests() -> Arc<Nvrtc> {
     static SHARED: OnceLock<Arc<Nvrtc>> = OnceLock::new();
     Arc::clone(SHARED.get_or_init(|| obtain().unwrap_or_else(|reason| panic!("{reason}"))))
+}
+
+/// The first GPU, or nothing on a machine that has none, which is said on standard error. With `ATTN_REQUIRE_CUDA` set,
+/// having none is a failure, so that a machine meant to test a GPU cannot pass without one.
+///
+/// # Panics
+/// Where there is a GPU that does not work, or none although one is required.
+pub fn device_for_tests() -> Option<CudaDevice> {
+    let required = std::env::var_os("ATTN_REQUIRE_CUDA").is_some_and(|value| !value.is_empty() && value != "0");
+    match CudaDevice::new(0) {
+        Ok(device) => Some(device),
+        Err(error @ (CudaError::DriverMissing { .. } | CudaError::NoDevice)) if !required => {
+            eprintln!("this test's GPU part did not run: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
 }
 
 fn obtain() -> Result<Arc<Nvrtc>, String> {
