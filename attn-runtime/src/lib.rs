@@ -10,6 +10,8 @@ mod error;
 mod oracle;
 mod parameter;
 mod tensor;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod variant;
 
 pub use attention::{Attention, Device, Gradients, Output};

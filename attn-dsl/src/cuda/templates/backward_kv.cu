@@ -28,6 +28,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
         const Tile tile = load_tile_values(arguments, batch, head);
         const Range range = live_queries_of(arguments, tile, kv_begin, min(kv_begin + BLOCK_KV, kv_len));
         const int first = range.begin / BLOCK_Q, last = (range.end + BLOCK_Q - 1) / BLOCK_Q;   // tiles of queries
+        //% if stage_queries
+        // positions past the end read what the last one has; nothing of theirs is used
+        auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
+        //% endif
         const element* q_rows = rows_of(arguments.q, batch, head);
         const element* do_rows = rows_of(arguments.output_grad, batch, head);
         auto start_loads = [&](int q_tile, int stage) {
@@ -38,7 +42,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
         __syncthreads();   // every warp has used the last head's tiles
         if (first < last) start_loads(first, 0);
         //% if stage_queries
-        if (threadIdx.x < BLOCK_Q) store_query(query_ring, threadIdx.x, load_query(arguments, tile, min(first * BLOCK_Q + (int)threadIdx.x, q_len - 1)));
+        if (threadIdx.x < BLOCK_Q) store_query(query_ring, threadIdx.x, query_at(first * BLOCK_Q + (int)threadIdx.x));
         //% endif
         Key key[ROW_TILES][2];
 #pragma unroll
@@ -46,7 +50,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
                 const int kv = min(kv_begin + first_row + 16 * m + 8 * r, kv_len - 1);
-                key[m][r] = load_key(arguments, tile, kv);
+                key[m][r] = load_key(arguments, tile, kv, (float)kv);
             }
         //% for parameter in column_gradients
         float grad_@{ parameter.name }[ROW_TILES][2] = {};
@@ -58,7 +62,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
                 __syncthreads();   // every warp has used the last tile
                 start_loads(q_tile, 0);
                 //% if stage_queries
-                if (threadIdx.x < BLOCK_Q) store_query(query_ring, threadIdx.x, load_query(arguments, tile, min(q_tile * BLOCK_Q + (int)threadIdx.x, q_len - 1)));
+                if (threadIdx.x < BLOCK_Q) store_query(query_ring, threadIdx.x, query_at(q_tile * BLOCK_Q + (int)threadIdx.x));
                 //% endif
             }
             copy_async_wait<0>();
@@ -70,7 +74,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
             if (q_tile + 1 < last) start_loads(q_tile + 1, stage ^ 1);
             //% if stage_queries
             Query next_query;
-            if (threadIdx.x < BLOCK_Q) next_query = load_query(arguments, tile, min((q_tile + 1) * BLOCK_Q + (int)threadIdx.x, q_len - 1));
+            if (threadIdx.x < BLOCK_Q) next_query = query_at((q_tile + 1) * BLOCK_Q + (int)threadIdx.x);
             //% endif
             //% endif
 
@@ -83,6 +87,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
 
             // @{ pairs_comment }
             const int first_q = q_tile * BLOCK_Q + lane % 4 * 2;   // this thread's columns: first_q + 8 n + c
+            //% if inline_queries
+            const float first_q_as_float = first_q;
+            //% endif
             auto pairs = [&](auto kind) {
 #pragma unroll
                 for (int n = 0; n < BLOCK_Q / 8; ++n) {
@@ -91,9 +98,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
                     for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
                         for (int e = 0; e < 4; ++e) {
-                            const bool live = !decltype(kind)::partial || (first_q + 8 * n + e % 2 < q_len@{ " && is_live(tile, query[e % 2], key[m][e / 2])" if masked else "" });
+                            const bool live = !decltype(kind)::partial || (first_q + 8 * n + e % 2 < q_len@{ " && is_live(" ~ mask_arguments ~ "tile, query[e % 2], key[m][e / 2])" if masked else "" });
                             //% if want_dk
-                            const Pair pair = backward_pair(s[m][n][e], dp[m][n][e], tile, query[e % 2], key[m][e / 2]);
+                            const Pair pair = backward_pair(@{ pair_arguments }s[m][n][e], dp[m][n][e], tile, query[e % 2], key[m][e / 2]);
                             //% if want_dv
                             s[m][n][e] = live ? pair.probability : 0.f;
                             //% endif
@@ -102,7 +109,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
                             grad_@{ parameter.name }[m][e / 2] += live ? pair.grad_@{ parameter.name } : 0.f;
                             //% endfor
                             //% else
-                            const float probability = backward_probability(s[m][n][e], tile, query[e % 2], key[m][e / 2]);
+                            const float probability = backward_probability(@{ pair_arguments }s[m][n][e], tile, query[e % 2], key[m][e / 2]);
                             s[m][n][e] = live ? probability : 0.f;
                             //% endif
                         }

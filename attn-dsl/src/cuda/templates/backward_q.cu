@@ -17,6 +17,12 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
     const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
     const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys
 
+    //% if stage_keys
+    // positions past the end read what the last one has; nothing of theirs is used
+    auto key_at = [&](int kv) { kv = min(kv, kv_len - 1); return load_key(arguments, tile, kv, (float)kv); };
+    //% endif
+    auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
+
     const element* k_rows = rows_of(arguments.k, batch, kv_head);
     const element* v_rows = rows_of(arguments.v, batch, kv_head);
     auto start_loads = [&](int kv_tile, int stage) {
@@ -28,7 +34,7 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
     load_tile<BLOCK_Q, VALUE_DIM>(do_tile, rows_of(arguments.output_grad, batch, head), arguments.output_grad.row, q_begin, q_len);
     if (first < last) start_loads(first, 0);
     //% if stage_keys
-    if (threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, load_key(arguments, tile, min(first * BLOCK_KV + (int)threadIdx.x, kv_len - 1)));
+    if (threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, key_at(first * BLOCK_KV + (int)threadIdx.x));
     //% endif
 
     // this thread's rows: q_begin + first_row + 16 m + 8 r
@@ -37,7 +43,7 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
 #pragma unroll
     for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
-        for (int r = 0; r < 2; ++r) query[m][r] = load_query(arguments, tile, min(q_begin + first_row + 16 * m + 8 * r, q_len - 1));
+        for (int r = 0; r < 2; ++r) query[m][r] = query_at(q_begin + first_row + 16 * m + 8 * r);
     //% for parameter in row_gradients
     float grad_@{ parameter.name }[ROW_TILES][2] = {};
     //% endfor
@@ -50,7 +56,7 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
             __syncthreads();   // every warp has used the last tile
             start_loads(kv_tile, 0);
             //% if stage_keys
-            if (threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, load_key(arguments, tile, min(kv_tile * BLOCK_KV + (int)threadIdx.x, kv_len - 1)));
+            if (threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, key_at(kv_tile * BLOCK_KV + (int)threadIdx.x));
             //% endif
         }
         copy_async_wait<0>();
@@ -62,7 +68,7 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
         if (kv_tile + 1 < last) start_loads(kv_tile + 1, stage ^ 1);
         //% if stage_keys
         Key next_key;
-        if (threadIdx.x < BLOCK_KV) next_key = load_key(arguments, tile, min((kv_tile + 1) * BLOCK_KV + (int)threadIdx.x, kv_len - 1));
+        if (threadIdx.x < BLOCK_KV) next_key = key_at((kv_tile + 1) * BLOCK_KV + (int)threadIdx.x);
         //% endif
         //% endif
 
@@ -72,6 +78,9 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
 
         // s becomes the gradient of the products
         const int first_kv = kv_tile * BLOCK_KV + lane % 4 * 2;   // this thread's columns: first_kv + 8 n + c
+        //% if inline_keys
+        const float first_kv_as_float = first_kv;
+        //% endif
         auto pairs = [&](auto kind) {
 #pragma unroll
             for (int n = 0; n < BLOCK_KV / 8; ++n) {
@@ -80,8 +89,8 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
                 for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
                     for (int e = 0; e < 4; ++e) {
-                        const Pair pair = backward_pair(s[m][n][e], dp[m][n][e], tile, query[m][e / 2], key[e % 2]);
-                        const bool live = !decltype(kind)::partial || (first_kv + 8 * n + e % 2 < kv_len@{ " && is_live(tile, query[m][e / 2], key[e % 2])" if masked else "" });
+                        const Pair pair = backward_pair(@{ pair_arguments }s[m][n][e], dp[m][n][e], tile, query[m][e / 2], key[e % 2]);
+                        const bool live = !decltype(kind)::partial || (first_kv + 8 * n + e % 2 < kv_len@{ " && is_live(" ~ mask_arguments ~ "tile, query[m][e / 2], key[e % 2])" if masked else "" });
                         s[m][n][e] = live ? pair.product_grad : 0.f;
                         //% for parameter in row_gradients
                         //% if parameter.per_pair
@@ -124,7 +133,7 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
             //% for parameter in row_gradients
             float sum_@{ parameter.name } = @{ "quad_sum(grad_" ~ parameter.name ~ "[m][r])" if parameter.per_pair else "0.f" };
             //% if parameter.per_row
-            if (@{ row_is_live }) sum_@{ parameter.name } += row_grad_@{ parameter.name }(tile, query[m][r]);
+            sum_@{ parameter.name } += row_grad_@{ parameter.name }(tile, query[m][r]);
             //% endif
             if (lane % 4 == 0 && q < q_len) arguments.grad_@{ parameter.name }[row] = sum_@{ parameter.name };
             //% endfor

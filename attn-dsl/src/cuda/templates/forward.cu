@@ -16,6 +16,12 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
     const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys
 
+    //% if stage_keys
+    // positions past the end read what the last one has; nothing of theirs is used
+    auto key_at = [&](int kv) { kv = min(kv, kv_len - 1); return load_key(arguments, tile, kv, (float)kv); };
+    //% endif
+    auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
+
     const element* k_rows = rows_of(arguments.k, batch, kv_head);
     const element* v_rows = rows_of(arguments.v, batch, kv_head);
     auto start_loads = [&](int kv_tile, int stage) {
@@ -26,7 +32,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     load_tile<BLOCK_Q, HEAD_DIM>(q_tile, rows_of(arguments.q, batch, head), arguments.q.row, q_begin, q_len);
     if (first < last) start_loads(first, 0);
     //% if stage_keys
-    if (threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, load_key(arguments, tile, min(first * BLOCK_KV + (int)threadIdx.x, kv_len - 1)));
+    if (threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, key_at(first * BLOCK_KV + (int)threadIdx.x));
     //% endif
 
     // this thread's rows: q_begin + first_row + 16 m + 8 r
@@ -35,7 +41,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
 #pragma unroll
     for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
-        for (int r = 0; r < 2; ++r) query[m][r] = load_query(arguments, tile, min(q_begin + first_row + 16 * m + 8 * r, q_len - 1));
+        for (int r = 0; r < 2; ++r) query[m][r] = query_at(q_begin + first_row + 16 * m + 8 * r);
 
     //% if q_in_registers
     FragmentA q_fragments[ROW_TILES][padded(HEAD_DIM) / 16];
@@ -81,7 +87,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             __syncthreads();   // every warp has used the last tile
             start_loads(kv_tile, 0);
             //% if stage_keys
-            if (threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, load_key(arguments, tile, min(kv_tile * BLOCK_KV + (int)threadIdx.x, kv_len - 1)));
+            if (threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, key_at(kv_tile * BLOCK_KV + (int)threadIdx.x));
             //% endif
         }
         copy_async_wait<0>();
@@ -93,7 +99,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         if (kv_tile + 1 < last) start_loads(kv_tile + 1, stage ^ 1);
         //% if stage_keys
         Key next_key;
-        if (threadIdx.x < BLOCK_KV) next_key = load_key(arguments, tile, min((kv_tile + 1) * BLOCK_KV + (int)threadIdx.x, kv_len - 1));
+        if (threadIdx.x < BLOCK_KV) next_key = key_at((kv_tile + 1) * BLOCK_KV + (int)threadIdx.x);
         //% endif
         //% endif
 
@@ -105,46 +111,45 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 for (int k = 0; k < padded(HEAD_DIM) / 16; ++k) load_a<row_bytes(HEAD_DIM)>(q_fragments[m][k], q_tile, (warp * ROW_TILES + m) * 16, 16 * k);
         }
         //% endif
-        //% if parts
-#pragma unroll @{ parts_unroll }
-        for (int part = 0; part < BLOCK_KV; part += COLUMNS) {
-        //% endif
-        float s[ROW_TILES][COLUMNS / 8][4];
+        float s[ROW_TILES][BLOCK_KV / 8][4];
         //% if q_in_registers
-        multiply_rows<HEAD_DIM>(s, q_fragments, k_ring + @{ stage } * K_TILE_BYTES@{ " + part * row_bytes(HEAD_DIM)" if parts else "" });
+        multiply_rows<HEAD_DIM>(s, q_fragments, k_ring + @{ stage } * K_TILE_BYTES);
         //% else
-        multiply_rows<HEAD_DIM>(s, q_tile + warp * ROW_TILES * 16 * row_bytes(HEAD_DIM), k_ring + @{ stage } * K_TILE_BYTES@{ " + part * row_bytes(HEAD_DIM)" if parts else "" });
+        multiply_rows<HEAD_DIM>(s, q_tile + warp * ROW_TILES * 16 * row_bytes(HEAD_DIM), k_ring + @{ stage } * K_TILE_BYTES);
         //% endif
 
-        const int first_kv = kv_tile * BLOCK_KV@{ " + part" if parts else "" } + lane % 4 * 2;   // this thread's columns: first_kv + 8 n + c
+        const int first_kv = kv_tile * BLOCK_KV + lane % 4 * 2;   // this thread's columns: first_kv + 8 n + c
+        //% if inline_keys
+        const float first_kv_as_float = first_kv;
+        //% endif
         //% if not scaled
 #pragma unroll
-        for (int n = 0; n < COLUMNS / 8; ++n) {
+        for (int n = 0; n < BLOCK_KV / 8; ++n) {
             @{ key_columns }
 #pragma unroll
             for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
-                for (int e = 0; e < 4; ++e) s[m][n][e] = @{ "sigmoid_exponent" if sigmoid else "exponent" if shifted else "weight" }(s[m][n][e], tile, query[m][e / 2], key[e % 2]);
+                for (int e = 0; e < 4; ++e) s[m][n][e] = @{ "sigmoid_exponent" if sigmoid else "exponent" if shifted else "weight" }(@{ pair_arguments }s[m][n][e], tile, query[m][e / 2], key[e % 2]);
         }
         //% if sigmoid
         // s holds t of the weights 1 / (1 + 2^-t)
         float largest_exponent = -INFINITY;
 #pragma unroll
-        for (int n = 0; n < COLUMNS / 8; ++n)
+        for (int n = 0; n < BLOCK_KV / 8; ++n)
 #pragma unroll
             for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
                 for (int e = 0; e < 4; ++e) largest_exponent = fmaxf(largest_exponent, s[m][n][e]);
         if (__any_sync(~0u, largest_exponent > -6.f)) {
 #pragma unroll
-            for (int n = 0; n < COLUMNS / 8; ++n)
+            for (int n = 0; n < BLOCK_KV / 8; ++n)
 #pragma unroll
                 for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
                     for (int e = 0; e < 4; ++e) s[m][n][e] = reciprocal_approx(1.f + exp2_approx(-s[m][n][e]));
         } else {   // all weights are below 1/64: w = y - y^2 of y = 2^t is right to 2^-12, without a reciprocal
 #pragma unroll
-            for (int n = 0; n < COLUMNS / 8; ++n)
+            for (int n = 0; n < BLOCK_KV / 8; ++n)
 #pragma unroll
                 for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
@@ -157,7 +162,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         //% endif
         if (kv_tile * BLOCK_KV < range.full_begin || (kv_tile + 1) * BLOCK_KV > range.full_end)   // some pairs of this tile are not live
 #pragma unroll
-            for (int n = 0; n < COLUMNS / 8; ++n) {
+            for (int n = 0; n < BLOCK_KV / 8; ++n) {
                 //% if masked
                 @{ key_columns }
                 //% endif
@@ -165,11 +170,11 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
                     for (int e = 0; e < 4; ++e)
-                        if (!(first_kv + 8 * n + e % 2 < kv_len@{ " && is_live(tile, query[m][e / 2], key[e % 2])" if masked else "" })) s[m][n][e] = @{ "-INFINITY" if shifted or largest else "0.f" };
+                        if (!(first_kv + 8 * n + e % 2 < kv_len@{ " && is_live(" ~ mask_arguments ~ "tile, query[m][e / 2], key[e % 2])" if masked else "" })) s[m][n][e] = @{ "-INFINITY" if shifted or largest else "0.f" };
             }
         //% if largest
 #pragma unroll
-        for (int n = 0; n < COLUMNS / 8; ++n)
+        for (int n = 0; n < BLOCK_KV / 8; ++n)
 #pragma unroll
             for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
@@ -190,7 +195,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             for (int r = 0; r < 2; ++r) {
                 new_max[m][r] = row_max[m][r];
 #pragma unroll
-                for (int n = 0; n < COLUMNS / 8; ++n) new_max[m][r] = fmaxf(new_max[m][r], fmaxf(s[m][n][2 * r], s[m][n][2 * r + 1]));
+                for (int n = 0; n < BLOCK_KV / 8; ++n) new_max[m][r] = fmaxf(new_max[m][r], fmaxf(s[m][n][2 * r], s[m][n][2 * r + 1]));
                 new_max[m][r] = quad_max(new_max[m][r]);
                 rises |= new_max[m][r] > row_max[m][r];
             }
@@ -217,7 +222,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 // a row that has met no live key yet keeps minus infinity, and must not compute inf - inf
                 const float shift = row_max[m][r] == -INFINITY ? 0.f : row_max[m][r]@{ " * tile.exponent_scale" if scaled else "" };
 #pragma unroll
-                for (int n = 0; n < COLUMNS / 8; ++n)
+                for (int n = 0; n < BLOCK_KV / 8; ++n)
 #pragma unroll
                     for (int c = 2 * r; c < 2 * r + 2; ++c) {
                         s[m][n][c] = exp2_approx(@{ "fmaf(s[m][n][c], tile.exponent_scale, -shift)" if scaled else "s[m][n][c] - shift" });
@@ -233,7 +238,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
 #pragma unroll
         for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
-            for (int n = 0; n < COLUMNS / 8; ++n)
+            for (int n = 0; n < BLOCK_KV / 8; ++n)
 #pragma unroll
                 for (int e = 0; e < 4; ++e) {
                     //% if sum
@@ -245,10 +250,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 }
         //% endif
 
-        multiply_weights<VALUE_DIM>(o, s, v_ring + @{ stage } * V_TILE_BYTES@{ " + part * row_bytes(VALUE_DIM)" if parts else "" });
-        //% if parts
-        }
-        //% endif
+        multiply_weights<VALUE_DIM>(o, s, v_ring + @{ stage } * V_TILE_BYTES);
         //% if stage_keys and stages > 1
         if (threadIdx.x < BLOCK_KV) store_key(key_ring + (stage ^ 1) * KEY_RING_BYTES, threadIdx.x, next_key);
         //% endif
@@ -290,7 +292,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             const float max_weight = largest[m][r] == -INFINITY ? 0.f : largest[m][r];
             //% endif
             //% endif
-            const float z = normalizer(@{ normalizer_arguments });
+            const float z = normalizer(tile, query[m][r]@{ normalizer_arguments });
             const float inverse = z == 0.f ? 0.f : 1.f / z;
 #pragma unroll
             for (int n = 0; n < padded(VALUE_DIM) / 8; ++n) o[m][n][2 * r] *= inverse, o[m][n][2 * r + 1] *= inverse;

@@ -4,11 +4,6 @@
 struct FragmentA { float r[8]; };
 struct FragmentB { float r[8]; };
 
-__device__ __forceinline__ float2 load_shared_pair(u32 address) {
-    float2 value;
-    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value.x), "=f"(value.y) : "r"(address) : "memory");
-    return value;
-}
 // A from a tile stored by rows: tile[row + 0..16][depth + 0..16].
 template <int ROW_BYTES>
 __device__ __forceinline__ void load_a(FragmentA& a, u32 tile, int row, int depth) {
@@ -16,7 +11,7 @@ __device__ __forceinline__ void load_a(FragmentA& a, u32 tile, int row, int dept
     const u32 address = tile + (row + lane / 4) * ROW_BYTES + (depth + lane % 4 * 2) * 4;
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
-        const float2 top = load_shared_pair(address + step * 32), bottom = load_shared_pair(address + 8 * ROW_BYTES + step * 32);
+        const float2 top = load_shared_floats(address + step * 32), bottom = load_shared_floats(address + 8 * ROW_BYTES + step * 32);
         a.r[4 * step] = top.x, a.r[4 * step + 1] = bottom.x, a.r[4 * step + 2] = top.y, a.r[4 * step + 3] = bottom.y;
     }
 }
@@ -26,7 +21,7 @@ __device__ __forceinline__ void load_b(FragmentB& b, u32 tile, int column, int d
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int part = 0; part < 4; ++part) {
-        const float2 pair = load_shared_pair(tile + (column + part / 2 * 8 + lane / 4) * ROW_BYTES + (depth + part % 2 * 8 + lane % 4 * 2) * 4);
+        const float2 pair = load_shared_floats(tile + (column + part / 2 * 8 + lane / 4) * ROW_BYTES + (depth + part % 2 * 8 + lane % 4 * 2) * 4);
         b.r[2 * part] = pair.x, b.r[2 * part + 1] = pair.y;
     }
 }
@@ -89,4 +84,3 @@ __device__ __forceinline__ FragmentA as_a(const float (&left)[4], const float (&
 __device__ __forceinline__ void store_shared_pair(u32 address, float low, float high) {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(low), "f"(high) : "memory");
 }
-__device__ __forceinline__ float to_float(element value) { return value; }

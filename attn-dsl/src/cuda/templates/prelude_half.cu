@@ -58,12 +58,3 @@ __device__ __forceinline__ FragmentA as_a(const float (&left)[4], const float (&
 __device__ __forceinline__ void store_shared_pair(u32 address, float low, float high) {
     asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(pack(low, high)) : "memory");
 }
-__device__ __forceinline__ float to_float(element bits) {
-    float value;
-    //% if dtype == "bf16"
-    value = __int_as_float((u32)bits << 16);
-    //% else
-    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
-    //% endif
-    return value;
-}

@@ -1,13 +1,3 @@
-// ---------------------------------------------------------------- tensors and tiles
-// A tensor [batch, head, row, column] whose columns are contiguous; strides in elements.
-struct Tensor {
-    element* data;
-    i64 batch, head, row;
-};
-__device__ __forceinline__ element* rows_of(const Tensor& tensor, int batch, int head) { return tensor.data + batch * tensor.batch + head * tensor.head; }
-
-constexpr int CHUNK = 16 / sizeof(element);   // elements of one 16 byte copy
-constexpr int padded(int head_dim) { return (head_dim + 15) / 16 * 16; }
 // A row of a tile in shared memory: 16 bytes of padding keep matrix loads free of bank conflicts.
 constexpr int row_bytes(int head_dim) { return padded(head_dim) * (int)sizeof(element) + 16; }
 
@@ -77,6 +67,7 @@ __device__ __forceinline__ void multiply_rows(float (&acc)[ROW_TILES][COLUMN_TIL
     }
 }
 
+//% if q_in_registers
 // The same with A already in fragments.
 template <int HEAD_DIM, int ROW_TILES, int COLUMN_TILES>
 __device__ __forceinline__ void multiply_rows(float (&acc)[ROW_TILES][COLUMN_TILES][4], const FragmentA (&a)[ROW_TILES][padded(HEAD_DIM) / 16], u32 b_tile) {
@@ -92,6 +83,7 @@ __device__ __forceinline__ void multiply_rows(float (&acc)[ROW_TILES][COLUMN_TIL
                 else multiply_add(acc[m][n], acc[m][n + 1], a[m][k], b);
         }
 }
+//% endif
 
 // acc += W B, W the accumulators of the last product, B a tile stored by depth: P V, dS K, and so on.
 template <int HEAD_DIM, int ROW_TILES, int DEPTH_TILES>
@@ -121,7 +113,7 @@ __device__ __forceinline__ void clear(float (&acc)[ROW_TILES][COLUMN_TILES][4]) 
             for (int e = 0; e < 4; ++e) acc[m][n][e] = 0.f;
 }
 
-// A range of positions along one axis: live ones lie in [begin, end), all in [full_begin, full_end) are live.
-struct Range { int begin, end, full_begin, full_end; };
+//% if needs.Partial
 struct Full { static constexpr bool partial = false; };
 struct Partial { static constexpr bool partial = true; };
+//% endif
