@@ -9,8 +9,16 @@
 //! The crate does no I/O, knows no GPU and contains no `unsafe`.
 #![forbid(unsafe_code)]
 
+mod check;
+mod compile;
 pub mod definition;
+pub mod diagnostics;
 pub mod diff;
 pub mod ir;
 pub mod lower;
 pub mod simplify;
+pub mod syntax;
+
+pub use compile::{Compiled, compile_one, compile_text, compile_tokens};
+pub use definition::Definition;
+pub use diagnostics::{Diagnostic, Diagnostics};

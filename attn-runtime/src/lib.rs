@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Runs attention: tensors, devices, the CPU executor and the oracle.
+//!
+//! [`Attention`] prepares a checked variant for a [`Device`] and runs its forward and backward pass on [`Tensor`]s.
+
+mod attention;
+mod call;
+mod error;
+mod oracle;
+mod parameter;
+mod tensor;
+mod variant;
+
+pub use attention::{Attention, Device, Gradients, Output};
+pub use call::ArgumentError;
+pub use error::Error;
+pub use parameter::{Parameter, ParameterElement, Parameters};
+pub use tensor::{DType, Element, Location, Tensor, TensorError};
+pub use variant::Variant;

@@ -1,0 +1,172 @@
+//! The public entry: an attention of one variant on one device.
+//!
+//! Every call is checked once, by [`crate::call`], before an executor sees it; executors of all devices take the same checked
+//! calls and return the same things.
+
+use std::sync::Arc;
+
+use attn_dsl::definition::Definition;
+
+use crate::call::{BackwardCall, Call, check_scale};
+use crate::error::Error;
+use crate::oracle::OracleExecutor;
+use crate::parameter::Parameters;
+use crate::tensor::{Location, Tensor};
+use crate::variant::Variant;
+
+/// Where attention runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Device {
+    /// The tiled, multi-threaded executor on the host's CPU.
+    Cpu,
+    /// The naive f64 evaluator on the host's CPU: slow and quadratic in memory, but written from the definitions alone. For tests.
+    Oracle,
+}
+
+impl Device {
+    /// A GPU if one is found, else the CPU.
+    pub fn best() -> Device {
+        Device::Cpu
+    }
+
+    /// Where the tensors of a call on this device must be.
+    pub fn location(&self) -> Location {
+        match self {
+            Device::Cpu | Device::Oracle => Location::Host,
+        }
+    }
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Device::Cpu => "cpu",
+            Device::Oracle => "oracle",
+        })
+    }
+}
+
+/// What a forward pass returns.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// `[b, h, q, dv]` in the type of q, k and v.
+    pub output: Tensor,
+    /// The row statistic, f32 `[b, h, q]`: the logarithm of the normalizer (lse) for a shifted exponential, the normalizer
+    /// for other variants that reduce their weights, `None` for those that do not.
+    pub statistic: Option<Tensor>,
+    /// f32 `[b, h, q]` each: what the backward pass of the same device needs.
+    pub(crate) saved: Vec<Tensor>,
+}
+
+/// What a backward pass returns.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// In the shape and type of q.
+    pub q: Tensor,
+    /// In the shape and type of k.
+    pub k: Tensor,
+    /// In the shape and type of v.
+    pub v: Tensor,
+    /// The gradient of each learnable parameter by its name, f32 in the parameter's shape, in the order of declaration.
+    pub parameters: Parameters,
+}
+
+/// Runs checked calls of one variant on one device.
+pub(crate) trait Executor: Send + Sync {
+    /// Whether the forward pass returns a row statistic.
+    fn has_statistic(&self) -> bool;
+
+    /// How many saved rows the backward pass needs.
+    fn saved_rows(&self) -> usize;
+
+    fn forward(&self, call: &Call) -> Result<Output, Error>;
+
+    fn backward(&self, call: &BackwardCall) -> Result<Gradients, Error>;
+}
+
+/// An attention of one variant on one device, ready to run. Cheap to clone.
+#[derive(Clone)]
+pub struct Attention {
+    definition: Arc<Definition>,
+    device: Device,
+    scale: Option<f32>,
+    executor: Arc<dyn Executor>,
+}
+
+impl Attention {
+    /// Prepares a variant for a device.
+    pub fn new(definition: &Definition, device: &Device) -> Result<Attention, Error> {
+        let definition = Arc::new(definition.clone());
+        let executor: Arc<dyn Executor> = match device {
+            Device::Cpu | Device::Oracle => Arc::new(OracleExecutor::new(definition.clone())),
+        };
+        Ok(Attention { definition, device: device.clone(), scale: None, executor })
+    }
+
+    /// Prepares the variant of a value of a variant's type. Its parameters are still given to each call.
+    pub fn of<V: Variant>(_variant: &V, device: &Device) -> Result<Attention, Error> {
+        Attention::new(V::definition(), device)
+    }
+
+    /// Sets the factor of `q . k`, which is 1 / sqrt(head_dim) otherwise. It must be finite and above 0.
+    pub fn scale(mut self, scale: f32) -> Result<Attention, Error> {
+        check_scale(scale)?;
+        self.scale = Some(scale);
+        Ok(self)
+    }
+
+    /// What runs.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Computes `[b, h, q, dv]` from q `[b, h, q, d]`, k `[b, h_kv, kv, d]` and v `[b, h_kv, kv, dv]`.
+    ///
+    /// `h` is a multiple of `h_kv`; query head `i` reads head `i / (h / h_kv)` of k and v. Lengths may be 0.
+    pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, parameters: &Parameters) -> Result<Output, Error> {
+        self.executor.forward(&self.call([q, k, v], parameters)?)
+    }
+
+    /// Computes the gradients of a loss, given its gradient in the output and, if it uses the statistic, in the statistic.
+    ///
+    /// `output` is what [`Attention::forward`] returned for the same arguments on the same device.
+    #[allow(clippy::too_many_arguments, reason = "the arguments of the forward pass and their gradients")]
+    pub fn backward(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        parameters: &Parameters,
+        output: &Output,
+        output_grad: &Tensor,
+        statistic_grad: Option<&Tensor>,
+    ) -> Result<Gradients, Error> {
+        let call = self.call([q, k, v], parameters)?;
+        let call = BackwardCall::new(
+            &self.definition,
+            call,
+            self.device.location(),
+            &output.output,
+            output_grad,
+            (self.executor.has_statistic(), statistic_grad),
+            (self.executor.saved_rows(), &output.saved),
+        )?;
+        self.executor.backward(&call)
+    }
+
+    fn call(&self, qkv: [&Tensor; 3], parameters: &Parameters) -> Result<Call, Error> {
+        Ok(Call::new(&self.definition, self.scale, self.device.location(), qkv, parameters)?)
+    }
+}
+
+impl std::fmt::Debug for Attention {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Attention({} on {})", self.definition.name, self.device)
+    }
+}

@@ -1,0 +1,361 @@
+//! Forward and backward pass, row by row, pair by pair.
+//!
+//! ```text
+//! w_j = activation(score(x_j)), 0 where masked      z = Z(sum w, max w, sum w^2)      O = sum_j w_j / z v_j
+//! D = dO . O      dz = dstatistic/dz - D / z      dw_j = dO . v_j / z + dz (Z_sum + 2 w_j Z_sum_squares + [j = argmax] Z_max)
+//! ```
+//! A row without a live key, or with z = 0, has O = 0 and contributes no gradient.
+
+use attn_dsl::definition::Definition;
+use attn_dsl::ir::{Input, NodeId, Op, ParameterId, Reduction, Unary};
+use rayon::prelude::*;
+
+use super::dual::{Direction, Expression, Scratch};
+use super::place::{PairPlace, ParameterTable, Reductions};
+use crate::call::Call;
+use crate::tensor::TensorError;
+
+/// What the row statistic of a definition is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StatisticKind {
+    /// `ln z`: the activation is an exponential.
+    LogNormalizer,
+    /// `z`.
+    Normalizer,
+}
+
+/// The statistic of a definition: there is one where the normalizer reduces the weights.
+pub(crate) fn statistic_kind(definition: &Definition) -> Option<StatisticKind> {
+    let graph = &definition.graph;
+    let reduces = |id: NodeId| graph.any(id, |op| matches!(op, Op::Input(Input::Reduction(_))));
+    definition.normalizer.filter(|&id| reduces(id)).map(|_| match graph.op(definition.activation) {
+        Op::Unary(Unary::Exp | Unary::Exp2, _) => StatisticKind::LogNormalizer,
+        _ => StatisticKind::Normalizer,
+    })
+}
+
+/// An unrounded output.
+pub(crate) struct NaiveOutput {
+    /// `[b, h, q, dv]`
+    pub(crate) output: Vec<f64>,
+    /// `[b, h, q]`
+    pub(crate) statistic: Option<Vec<f64>>,
+}
+
+/// Unrounded gradients, in the shapes of what they are gradients of.
+pub(crate) struct NaiveGradients {
+    pub(crate) q: Vec<f64>,
+    pub(crate) k: Vec<f64>,
+    pub(crate) v: Vec<f64>,
+    /// In the order of declaration; `None` where a parameter is not learnable.
+    pub(crate) parameters: Vec<Option<Vec<f64>>>,
+}
+
+/// The weight of one live pair and its derivatives.
+struct Pair {
+    key: usize,
+    weight: f64,
+    /// In the product, then in each read of a learnable parameter.
+    derivatives: Vec<f64>,
+    /// Parameter and position of each read.
+    reads: Vec<(usize, Option<usize>)>,
+}
+
+/// One evaluated row.
+struct Row {
+    pairs: Vec<Pair>,
+    /// The position in `pairs` of the largest weight.
+    arg_max: Option<usize>,
+    z: f64,
+    /// dZ by sum, max and sum of squares.
+    z_reductions: [f64; 3],
+    /// Parameter, position and dZ of each read in the normalizer.
+    z_reads: Vec<(usize, Option<usize>, f64)>,
+}
+
+impl Row {
+    /// Whether the output and every gradient is 0.
+    fn is_dead(&self) -> bool {
+        self.pairs.is_empty() || self.z == 0.0
+    }
+}
+
+/// A definition and the arguments of one call, in f64.
+pub(crate) struct Naive<'a> {
+    definition: &'a Definition,
+    call: &'a Call,
+    q: Vec<f64>,
+    k: Vec<f64>,
+    v: Vec<f64>,
+    tables: Vec<ParameterTable>,
+    score: Expression<'a>,
+    activation: Expression<'a>,
+    normalizer: Option<Expression<'a>>,
+    mask: Option<Expression<'a>>,
+    pair_reads: Vec<NodeId>,
+    row_reads: Vec<NodeId>,
+}
+
+const REDUCTIONS: [Reduction; 3] = [Reduction::Sum, Reduction::Max, Reduction::SumSquares];
+
+impl<'a> Naive<'a> {
+    pub(crate) fn new(definition: &'a Definition, call: &'a Call) -> Result<Self, TensorError> {
+        let graph = &definition.graph;
+        let learnable = |id: ParameterId| definition.parameter(id).learnable;
+        let reads = |root: NodeId| Expression::reads(graph, root, learnable);
+        let mut pair_reads = reads(definition.score);
+        for read in reads(definition.activation) {
+            if !pair_reads.contains(&read) {
+                pair_reads.push(read);
+            }
+        }
+        let pair_directions: Vec<Direction> = std::iter::once(Direction::Input(Input::Product))
+            .chain(pair_reads.iter().map(|&read| Direction::Read(read)))
+            .collect();
+        let row_reads = definition.normalizer.map(reads).unwrap_or_default();
+        let row_directions: Vec<Direction> = REDUCTIONS
+            .iter()
+            .map(|&r| Direction::Input(Input::Reduction(r)))
+            .chain(row_reads.iter().map(|&read| Direction::Read(read)))
+            .collect();
+        Ok(Naive {
+            definition,
+            call,
+            q: call.q.to_f64_vec()?,
+            k: call.k.to_f64_vec()?,
+            v: call.v.to_f64_vec()?,
+            tables: ParameterTable::all(call)?,
+            score: Expression::new(graph, definition.score, &pair_directions),
+            activation: Expression::new(graph, definition.activation, &pair_directions),
+            normalizer: definition.normalizer.map(|root| Expression::new(graph, root, &row_directions)),
+            mask: definition.mask.map(|root| Expression::new(graph, root, &[])),
+            pair_reads,
+            row_reads,
+        })
+    }
+
+    /// The rows of each batch and query head, as (batch, head).
+    fn heads(&self) -> Vec<(usize, usize)> {
+        let problem = &self.call.problem;
+        (0..problem.batch).flat_map(|b| (0..problem.heads).map(move |h| (b, h))).collect()
+    }
+
+    fn q_row(&self, batch: usize, head: usize, query: usize) -> &[f64] {
+        let p = &self.call.problem;
+        &self.q[((batch * p.heads + head) * p.q_len + query) * p.head_dim..][..p.head_dim]
+    }
+
+    /// The first row of a head of k or v, counted in rows.
+    fn kv_base(&self, batch: usize, head: usize) -> usize {
+        let p = &self.call.problem;
+        (batch * p.kv_heads + head / p.group()) * p.kv_len
+    }
+
+    fn k_row(&self, batch: usize, head: usize, key: usize) -> &[f64] {
+        let d = self.call.problem.head_dim;
+        &self.k[(self.kv_base(batch, head) + key) * d..][..d]
+    }
+
+    fn v_row(&self, batch: usize, head: usize, key: usize) -> &[f64] {
+        let d = self.call.problem.value_dim;
+        &self.v[(self.kv_base(batch, head) + key) * d..][..d]
+    }
+
+    fn row(&self, batch: usize, head: usize, query: usize, scratch: &mut Scratch) -> Row {
+        let call = self.call;
+        let mut place = PairPlace {
+            call,
+            tables: &self.tables,
+            batch,
+            head,
+            query,
+            key: 0,
+            product: 0.0,
+            live_keys: 0,
+            reductions: Reductions::default(),
+        };
+        let mut live = Vec::new();
+        for key in 0..call.problem.kv_len {
+            place.key = key;
+            if self.mask.as_ref().is_none_or(|mask| mask.evaluate(&place, None, scratch).bool()) {
+                live.push(key);
+            }
+        }
+        place.live_keys = live.len();
+        let pairs: Vec<Pair> = live
+            .into_iter()
+            .map(|key| {
+                place.key = key;
+                place.product = dot(self.q_row(batch, head, query), self.k_row(batch, head, key));
+                self.pair(&place, scratch)
+            })
+            .collect();
+        let mut arg_max = None;
+        for (at, pair) in pairs.iter().enumerate() {
+            if arg_max.is_none_or(|best: usize| pair.weight > pairs[best].weight) {
+                arg_max = Some(at);
+            }
+        }
+        place.reductions = Reductions {
+            sum: pairs.iter().map(|pair| pair.weight).sum(),
+            max: arg_max.map_or(0.0, |at| pairs[at].weight),
+            sum_squares: pairs.iter().map(|pair| pair.weight * pair.weight).sum(),
+        };
+        let mut row = Row { pairs, arg_max, z: 1.0, z_reductions: [0.0; 3], z_reads: Vec::new() };
+        if let Some(normalizer) = &self.normalizer {
+            row.z = normalizer.evaluate(&place, None, scratch).float();
+            let tangents = normalizer.tangents(scratch);
+            row.z_reductions.copy_from_slice(&tangents[..3]);
+            for (&read, &derivative) in self.row_reads.iter().zip(&tangents[3..]) {
+                let (parameter, position) = self.read_position(normalizer, read, scratch);
+                row.z_reads.push((parameter, position, derivative));
+            }
+        }
+        row
+    }
+
+    fn pair(&self, place: &PairPlace<'_>, scratch: &mut Scratch) -> Pair {
+        let score = self.score.evaluate(place, None, scratch).float();
+        let score_tangents = self.score.tangents(scratch).to_vec();
+        let weight = self.activation.evaluate(place, Some((Input::Score, score, &score_tangents)), scratch).float();
+        // The two expressions share their nodes' values, so the indices of both expressions' reads are still there.
+        let reads = self.pair_reads.iter().map(|&read| self.read_position(&self.score, read, scratch)).collect();
+        Pair { key: place.key, weight, derivatives: self.activation.tangents(scratch).to_vec(), reads }
+    }
+
+    fn read_position(&self, expression: &Expression<'_>, read: NodeId, scratch: &Scratch) -> (usize, Option<usize>) {
+        let Op::Parameter { parameter, .. } = self.definition.graph.op(read) else {
+            unreachable!("only reads are listed");
+        };
+        let parameter = parameter.0 as usize;
+        (parameter, self.tables[parameter].position(&expression.read_index(read, scratch)))
+    }
+
+    pub(crate) fn forward(&self) -> NaiveOutput {
+        let problem = &self.call.problem;
+        let kind = statistic_kind(self.definition);
+        let heads: Vec<(Vec<f64>, Vec<f64>)> = self
+            .heads()
+            .into_par_iter()
+            .map(|(batch, head)| {
+                let mut scratch = Scratch::default();
+                let mut output = vec![0.0; problem.q_len * problem.value_dim];
+                let mut statistic = Vec::with_capacity(problem.q_len);
+                for query in 0..problem.q_len {
+                    let row = self.row(batch, head, query, &mut scratch);
+                    statistic.push(if kind == Some(StatisticKind::LogNormalizer) { row.z.ln() } else { row.z });
+                    if !row.is_dead() {
+                        let out = &mut output[query * problem.value_dim..][..problem.value_dim];
+                        for pair in &row.pairs {
+                            add_scaled(out, pair.weight / row.z, self.v_row(batch, head, pair.key));
+                        }
+                    }
+                }
+                (output, statistic)
+            })
+            .collect();
+        let (output, statistic): (Vec<_>, Vec<_>) = heads.into_iter().unzip();
+        NaiveOutput { output: output.concat(), statistic: kind.map(|_| statistic.concat()) }
+    }
+
+    /// `output_grad` is `[b, h, q, dv]`, `statistic_grad` `[b, h, q]`, in row-major order.
+    pub(crate) fn backward(&self, output_grad: &[f64], statistic_grad: Option<&[f64]>) -> NaiveGradients {
+        let problem = &self.call.problem;
+        let heads = self.heads();
+        let partial: Vec<NaiveGradients> = heads
+            .par_iter()
+            .map(|&(batch, head)| self.backward_head(batch, head, output_grad, statistic_grad))
+            .collect();
+        let mut total = NaiveGradients {
+            q: Vec::with_capacity(self.q.len()),
+            k: vec![0.0; self.k.len()],
+            v: vec![0.0; self.v.len()],
+            parameters: self.parameter_zeros(),
+        };
+        for (&(batch, head), part) in heads.iter().zip(&partial) {
+            let base = self.kv_base(batch, head);
+            total.q.extend_from_slice(&part.q);
+            add_scaled(&mut total.k[base * problem.head_dim..][..part.k.len()], 1.0, &part.k);
+            add_scaled(&mut total.v[base * problem.value_dim..][..part.v.len()], 1.0, &part.v);
+            for (sum, part) in total.parameters.iter_mut().zip(&part.parameters) {
+                if let (Some(sum), Some(part)) = (sum, part) {
+                    add_scaled(sum, 1.0, part);
+                }
+            }
+        }
+        total
+    }
+
+    fn parameter_zeros(&self) -> Vec<Option<Vec<f64>>> {
+        let zeros = |(declared, table): (&attn_dsl::definition::Parameter, &ParameterTable)| {
+            declared.learnable.then(|| vec![0.0; table.len()])
+        };
+        self.definition.parameters.iter().zip(&self.tables).map(zeros).collect()
+    }
+
+    fn backward_head(
+        &self,
+        batch: usize,
+        head: usize,
+        output_grad: &[f64],
+        statistic_grad: Option<&[f64]>,
+    ) -> NaiveGradients {
+        let problem = &self.call.problem;
+        let (d, dv) = (problem.head_dim, problem.value_dim);
+        let mut grad = NaiveGradients {
+            q: vec![0.0; problem.q_len * d],
+            k: vec![0.0; problem.kv_len * d],
+            v: vec![0.0; problem.kv_len * dv],
+            parameters: self.parameter_zeros(),
+        };
+        let add = |parameters: &mut [Option<Vec<f64>>], (parameter, at): (usize, Option<usize>), value: f64| {
+            if let (Some(sum), Some(at)) = (&mut parameters[parameter], at) {
+                sum[at] += value;
+            }
+        };
+        let mut scratch = Scratch::default();
+        for query in 0..problem.q_len {
+            let row = self.row(batch, head, query, &mut scratch);
+            if row.is_dead() {
+                continue;
+            }
+            let at = (batch * problem.heads + head) * problem.q_len + query;
+            let output_grad = &output_grad[at * dv..][..dv];
+            let products: Vec<f64> =
+                row.pairs.iter().map(|pair| dot(output_grad, self.v_row(batch, head, pair.key))).collect();
+            let delta: f64 = row.pairs.iter().zip(&products).map(|(pair, dp)| pair.weight / row.z * dp).sum();
+            let statistic_grad = statistic_grad.map_or(0.0, |all| all[at]);
+            let statistic_derivative = match statistic_kind(self.definition) {
+                Some(StatisticKind::LogNormalizer) => 1.0 / row.z,
+                Some(StatisticKind::Normalizer) | None => 1.0,
+            };
+            let z_grad = statistic_grad * statistic_derivative - delta / row.z;
+            for &(parameter, position, derivative) in &row.z_reads {
+                add(&mut grad.parameters, (parameter, position), z_grad * derivative);
+            }
+            let [z_sum, z_max, z_squares] = row.z_reductions;
+            for (index, (pair, dp)) in row.pairs.iter().zip(&products).enumerate() {
+                let is_max = if row.arg_max == Some(index) { 1.0 } else { 0.0 };
+                let weight_grad = dp / row.z + z_grad * (z_sum + 2.0 * pair.weight * z_squares + is_max * z_max);
+                let product_grad = weight_grad * pair.derivatives[0];
+                add_scaled(&mut grad.q[query * d..][..d], product_grad, self.k_row(batch, head, pair.key));
+                add_scaled(&mut grad.k[pair.key * d..][..d], product_grad, self.q_row(batch, head, query));
+                add_scaled(&mut grad.v[pair.key * dv..][..dv], pair.weight / row.z, output_grad);
+                for (&read, derivative) in pair.reads.iter().zip(&pair.derivatives[1..]) {
+                    add(&mut grad.parameters, read, weight_grad * derivative);
+                }
+            }
+        }
+        grad
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+fn add_scaled(sum: &mut [f64], factor: f64, values: &[f64]) {
+    for (s, v) in sum.iter_mut().zip(values) {
+        *s += factor * v;
+    }
+}
