@@ -235,6 +235,18 @@ impl Graph {
         self.ids().filter(|id| live[id.index()]).collect()
     }
 
+    /// How many nodes `root` has when written out as a tree, shared parts as often as they are used; saturates.
+    ///
+    /// A chain of `let a = a + a;` doubles it at each step: walks that do not remember what they have seen ask first.
+    pub fn tree_size(&self, root: NodeId) -> usize {
+        let mut sizes: HashMap<NodeId, usize> = HashMap::new();
+        for id in self.reachable(&[root]) {
+            let size = self.op(id).operands().iter().fold(1usize, |size, a| size.saturating_add(sizes[a]));
+            sizes.insert(id, size);
+        }
+        sizes[&root]
+    }
+
     /// Whether any node that `root` needs satisfies `test`.
     pub fn any(&self, root: NodeId, test: impl Fn(&Op) -> bool) -> bool {
         self.reachable(&[root]).into_iter().any(|id| test(self.op(id)))

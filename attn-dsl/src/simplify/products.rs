@@ -196,17 +196,25 @@ pub(super) fn normalize(graph: &mut Graph, id: NodeId) -> Option<NodeId> {
 /// `factor * id` for a positive constant, moved to the products inside sums, negations, selects, minima and maxima, where it
 /// meets other constants. Not simplified.
 pub(crate) fn distribute(graph: &mut Graph, id: NodeId, factor: f64) -> NodeId {
+    if graph.tree_size(id) > super::LARGEST_TREE {
+        let factor = graph.float(factor);
+        return graph.product(id, factor);
+    }
+    distribute_into(graph, id, factor)
+}
+
+fn distribute_into(graph: &mut Graph, id: NodeId, factor: f64) -> NodeId {
     match *graph.op(id) {
         Op::Binary(op @ (Binary::Add | Binary::Sub | Binary::Min | Binary::Max), a, b) => {
-            let (a, b) = (distribute(graph, a, factor), distribute(graph, b, factor));
+            let (a, b) = (distribute_into(graph, a, factor), distribute_into(graph, b, factor));
             graph.binary(op, a, b)
         }
         Op::Select { condition, then, otherwise } => {
-            let (then, otherwise) = (distribute(graph, then, factor), distribute(graph, otherwise, factor));
+            let (then, otherwise) = (distribute_into(graph, then, factor), distribute_into(graph, otherwise, factor));
             graph.select(condition, then, otherwise)
         }
         Op::Unary(Unary::Neg, a) => {
-            let a = distribute(graph, a, factor);
+            let a = distribute_into(graph, a, factor);
             graph.unary(Unary::Neg, a)
         }
         _ => {
