@@ -16,7 +16,7 @@ use std::f64::consts::{LN_2, LOG2_E};
 use crate::ir::{Binary, Compare, Graph, Input, NodeId, Op, Reduction, Type, Unary, print_expression_with};
 use crate::simplify::{distribute, simplify};
 
-use super::{LowerError, forward::with_names};
+use super::{LowerError, REDUCTIONS, forward::with_names};
 use crate::definition::Definition;
 
 /// The shifted normalizer and the floors of the shift, in log2 units; neither is simplified.
@@ -48,7 +48,7 @@ struct Shifter<'a> {
 
 impl Shifter<'_> {
     fn is_free(&self, node: NodeId) -> bool {
-        !self.graph.any(node, |op| matches!(op, Op::Input(Input::Reduction(_))))
+        !REDUCTIONS.iter().any(|&reduction| self.graph.reads(node, Input::Reduction(reduction)))
     }
 
     /// How `node` grows with the weights; `None` when it is free.

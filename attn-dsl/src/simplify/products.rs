@@ -94,8 +94,9 @@ impl Chain {
             return graph.float(0.0);
         }
         let order = |graph: &Graph, id: NodeId| {
-            let is_grad = reads(graph, id, |input| input == Input::OutputGradProduct);
-            (!is_grad, !reads(graph, id, is_row_result), id)
+            // What only the backward pass reads comes first, the gradient of P before all.
+            let is_row = graph.reads(id, Input::Statistic) || graph.reads(id, Input::Delta);
+            (!graph.reads(id, Input::OutputGradProduct), !is_row, id)
         };
         self.over.sort_by_cached_key(|&id| order(graph, id));
         self.under.sort_by_cached_key(|&id| order(graph, id));
@@ -148,15 +149,6 @@ fn product(graph: &mut Graph, mut factors: Vec<NodeId>, group: usize) -> Option<
         }
         _ => factors.into_iter().reduce(|a, b| graph.product(a, b)),
     }
-}
-
-fn reads(graph: &Graph, id: NodeId, test: impl Fn(Input) -> bool) -> bool {
-    graph.any(id, |op| matches!(op, Op::Input(input) if test(*input)))
-}
-
-/// What only the backward pass reads.
-fn is_row_result(input: Input) -> bool {
-    matches!(input, Input::Statistic | Input::Delta)
 }
 
 fn negate(graph: &mut Graph, id: NodeId) -> NodeId {
