@@ -29,6 +29,9 @@ impl<'a> Variant<'a> {
     pub(crate) fn new(lowered: &'a Lowered, shape: Shape, target: Target) -> Self {
         let mut graph = lowered.graph.clone();
         let bounds = MaskBounds::of(&mut graph, lowered.mask);
+        // kernels that read rows need both, whether the variant does or not
+        graph.input(Input::Batch);
+        graph.input(Input::Head);
         let mut names = Names::default();
         let parameters = lowered.definition.parameters.iter().map(|parameter| names.unique(&parameter.name)).collect();
         let mut names = Names::default();

@@ -2,7 +2,7 @@
 
 use minijinja::context;
 
-use super::arguments::{Argument, Length, RowArray, TensorRole};
+use super::arguments::{Argument, RowArray, TensorRole};
 use super::assemble::{Columns, Variant, describe};
 use super::values::{Place, function};
 use super::{Kernel, KernelKind};
@@ -140,9 +140,6 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     let mut roots = vec![pass.pair];
     roots.extend(pass.normalizer.iter().chain(&floor));
     members.extend(variant.common_arguments(&roots));
-    if values.reads(Input::LiveKeys) && variant.counts_live_keys() {
-        functions.insert_str(0, "");
-    }
     let own = variant.own_part(&values, &mut members, &functions);
 
     let row_max_start = match (floor, scale) {

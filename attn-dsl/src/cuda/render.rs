@@ -39,7 +39,6 @@ fn environment() -> &'static Environment<'static> {
             .expect("the delimiters are distinct");
         environment.set_syntax(syntax);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_keep_trailing_newline(true);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         for (name, text) in TEMPLATES {
             environment.add_template(name, text).expect("the templates are well formed");
@@ -54,5 +53,7 @@ fn environment() -> &'static Environment<'static> {
 /// When the context lacks a name that the template uses: a mistake in this crate that every generation test would meet.
 pub(crate) fn render(name: &str, context: &Value) -> String {
     let template = environment().get_template(name).expect("a known template");
-    template.render(context).unwrap_or_else(|error| panic!("template {name}: {error:#}"))
+    let mut text = template.render(context).unwrap_or_else(|error| panic!("template {name}: {error:#}"));
+    text.push('\n'); // the template language drops the last one
+    text
 }
