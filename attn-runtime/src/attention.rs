@@ -6,8 +6,10 @@
 use std::sync::Arc;
 
 use attn_dsl::definition::Definition;
+use attn_dsl::lower::Lowered;
 
 use crate::call::{BackwardCall, Call, check_scale};
+use crate::cpu::CpuExecutor;
 use crate::error::Error;
 use crate::oracle::OracleExecutor;
 use crate::parameter::Parameters;
@@ -99,7 +101,8 @@ impl Attention {
     pub fn new(definition: &Definition, device: &Device) -> Result<Attention, Error> {
         let definition = Arc::new(definition.clone());
         let executor: Arc<dyn Executor> = match device {
-            Device::Cpu | Device::Oracle => Arc::new(OracleExecutor::new(definition.clone())),
+            Device::Cpu => Arc::new(CpuExecutor::new(lower(&definition)?)),
+            Device::Oracle => Arc::new(OracleExecutor::new(definition.clone())),
         };
         Ok(Attention { definition, device: device.clone(), scale: None, executor })
     }
@@ -114,6 +117,13 @@ impl Attention {
         check_scale(scale)?;
         self.scale = Some(scale);
         Ok(self)
+    }
+
+    /// The attention of the same variant with another mask on top of its own: an expression over `b, h, q, kv`, or named
+    /// masks composed by `&`, `|` and `!`.
+    pub fn mask(self, mask: &str) -> Result<Attention, Error> {
+        let masked = Attention::new(&self.definition.with_mask(mask)?, &self.device)?;
+        Ok(Attention { scale: self.scale, ..masked })
     }
 
     /// What runs.
@@ -160,9 +170,20 @@ impl Attention {
         self.executor.backward(&call)
     }
 
+    /// The scale that was set, if one was.
+    #[cfg(feature = "testing")]
+    pub(crate) fn given_scale(&self) -> Option<f32> {
+        self.scale
+    }
+
     fn call(&self, qkv: [&Tensor; 3], parameters: &Parameters) -> Result<Call, Error> {
         Ok(Call::new(&self.definition, self.scale, self.device.location(), qkv, parameters)?)
     }
+}
+
+fn lower(definition: &Definition) -> Result<Arc<Lowered>, Error> {
+    let named = |source| Error::Lower { variant: definition.name.clone(), source };
+    Ok(Arc::new(attn_dsl::lower::lower(definition).map_err(named)?))
 }
 
 impl std::fmt::Debug for Attention {

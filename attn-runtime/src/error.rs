@@ -1,5 +1,8 @@
 //! The error of every public operation that runs attention.
 
+use attn_dsl::Diagnostics;
+use attn_dsl::lower::LowerError;
+
 use crate::call::ArgumentError;
 use crate::tensor::TensorError;
 
@@ -10,6 +13,17 @@ pub enum Error {
     /// An argument does not fit.
     #[error(transparent)]
     Argument(#[from] ArgumentError),
+    /// The mask does not fit the variant's language.
+    #[error(transparent)]
+    Mask(#[from] Diagnostics),
+    /// The variant has no form that can be computed.
+    #[error("`{variant}` cannot be computed: {source}")]
+    Lower {
+        /// The name of the variant.
+        variant: String,
+        /// What is wrong and what to write instead.
+        source: LowerError,
+    },
     /// A tensor could not be made or read.
     #[error(transparent)]
     Tensor(#[from] TensorError),

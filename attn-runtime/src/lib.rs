@@ -4,10 +4,14 @@
 
 mod attention;
 mod call;
+mod cpu;
+pub mod cuda;
 mod error;
 mod oracle;
 mod parameter;
 mod tensor;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod variant;
 
 pub use attention::{Attention, Device, Gradients, Output};

@@ -5,8 +5,8 @@
 
 use proptest::prelude::*;
 
-use super::evaluate::{Environment, Value};
-use super::{Binary, Compare, Graph, Input, NodeId, ParameterId, Type, Unary};
+use super::evaluate::{Environment, Value, evaluate};
+use super::{Binary, Compare, Graph, Input, NodeId, Op, ParameterId, Type, Unary};
 
 /// A place with random inputs.
 #[derive(Clone, Debug)]
@@ -119,4 +119,14 @@ pub(crate) fn draw(steps: &[Step]) -> Drawn {
     }
     let root = *floats.last().expect("there are inputs");
     Drawn { graph, root, product, read }
+}
+
+/// Whether everything that `root` is computed from is a number of moderate size at a place, and no root is taken of 0, where
+/// its derivative is infinite.
+pub(crate) fn is_moderate(graph: &Graph, root: NodeId, place: &impl Environment) -> bool {
+    graph.reachable(&[root]).into_iter().all(|id| match evaluate(graph, id, place) {
+        Value::Float(value) if matches!(graph.op(id), Op::Unary(Unary::Sqrt, _)) => value > 0.0 && value < 1e6,
+        Value::Float(value) => value.abs() < 1e6,
+        _ => true,
+    })
 }

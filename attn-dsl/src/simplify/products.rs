@@ -93,9 +93,12 @@ impl Chain {
         if self.constant == 0.0 {
             return graph.float(0.0);
         }
-        let rank = |graph: &Graph, id: NodeId| usize::from(!reads(graph, id, |i| i == Input::OutputGradProduct));
-        self.over.sort_by_cached_key(|&id| (rank(graph, id), usize::from(!reads(graph, id, is_row_result)), id));
-        self.under.sort_unstable();
+        let order = |graph: &Graph, id: NodeId| {
+            let is_grad = reads(graph, id, |input| input == Input::OutputGradProduct);
+            (!is_grad, !reads(graph, id, is_row_result), id)
+        };
+        self.over.sort_by_cached_key(|&id| order(graph, id));
+        self.under.sort_by_cached_key(|&id| order(graph, id));
         let class = |graph: &Graph, id: NodeId| group(graph.rate(id));
         let is_minus_one = self.constant == -1.0;
         let mut constant = (self.constant != 1.0 && !is_minus_one).then_some(self.constant);
@@ -107,14 +110,14 @@ impl Chain {
             if over.is_empty() && under.is_empty() {
                 continue;
             }
-            let mut factor = if at == 0 { pair_product(graph, over) } else { product(graph, over) };
+            let mut factor = product(graph, over, at);
             if Some(at) == lowest
                 && let Some(value) = constant.take()
             {
                 let value = graph.float(value);
                 factor = Some(factor.map_or(value, |factor| graph.product(factor, value)));
             }
-            if let Some(divisor) = product(graph, under) {
+            if let Some(divisor) = product(graph, under, at) {
                 // Within the group that leads this is one division; later groups are reciprocals by themselves.
                 let numerator = factor.unwrap_or_else(|| graph.float(1.0));
                 factor = Some(graph.quotient(numerator, divisor));
@@ -127,12 +130,8 @@ impl Chain {
     }
 }
 
-fn product(graph: &mut Graph, factors: Vec<NodeId>) -> Option<NodeId> {
-    factors.into_iter().reduce(|a, b| graph.product(a, b))
-}
-
-/// The product of factors that vary with the pair; `x (1 - y) = x - x y` where `y` is no product.
-fn pair_product(graph: &mut Graph, mut factors: Vec<NodeId>) -> Option<NodeId> {
+/// The product of the factors of a group; `x (1 - y) = x - x y` in the pairs, where `y` is no product.
+fn product(graph: &mut Graph, mut factors: Vec<NodeId>, group: usize) -> Option<NodeId> {
     let complement = |graph: &Graph, id: NodeId| match *graph.op(id) {
         Op::Binary(Binary::Sub, one, y) if graph.as_float(one) == Some(1.0) => {
             (!matches!(graph.op(y), Op::Binary(Binary::Mul | Binary::Div, ..))).then_some(y)
@@ -141,13 +140,13 @@ fn pair_product(graph: &mut Graph, mut factors: Vec<NodeId>) -> Option<NodeId> {
     };
     let found = factors.iter().enumerate().find_map(|(at, &id)| Some((at, complement(graph, id)?)));
     match found {
-        Some((at, y)) if factors.len() > 1 => {
+        Some((at, y)) if group == 0 && factors.len() > 1 => {
             factors.remove(at);
-            let others = product(graph, factors)?;
+            let others = product(graph, factors, group)?;
             let part = graph.product(others, y);
             Some(graph.difference(others, part))
         }
-        _ => product(graph, factors),
+        _ => factors.into_iter().reduce(|a, b| graph.product(a, b)),
     }
 }
 

@@ -18,7 +18,9 @@ use crate::error::Error;
 use crate::parameter::Parameters;
 use crate::tensor::{DType, Tensor};
 
-pub(crate) use naive::{Naive, NaiveGradients, NaiveOutput};
+pub(crate) use naive::{Naive, NaiveOutput};
+#[cfg(feature = "testing")]
+pub(crate) use naive::{StatisticKind, statistic_kind};
 
 /// The oracle as an executor: results rounded to the types that the other devices return.
 pub(crate) struct OracleExecutor {
@@ -42,7 +44,7 @@ impl Executor for OracleExecutor {
 
     fn forward(&self, call: &Call) -> Result<Output, Error> {
         let problem = &call.problem;
-        let NaiveOutput { output, statistic } = Naive::new(&self.definition, call)?.forward();
+        let NaiveOutput { output, statistic, .. } = Naive::new(&self.definition, call)?.forward();
         let statistic =
             statistic.map(|values| Tensor::from_f64(DType::F32, &problem.row_shape(), &values)).transpose()?;
         let output = Tensor::from_f64(problem.dtype, &problem.output_shape(), &output)?;
@@ -53,7 +55,7 @@ impl Executor for OracleExecutor {
         let call = &backward.call;
         let output_grad = backward.output_grad.to_f64_vec()?;
         let statistic_grad = backward.statistic_grad.as_ref().map(Tensor::to_f64_vec).transpose()?;
-        let gradients = Naive::new(&self.definition, call)?.backward(&output_grad, statistic_grad.as_deref());
+        let (gradients, _) = Naive::new(&self.definition, call)?.backward(&output_grad, statistic_grad.as_deref());
         let round = |like: &Tensor, values: &[f64]| Tensor::from_f64(like.dtype(), like.shape(), values);
         let mut parameters = Parameters::new();
         for ((declared, tensor), gradient) in

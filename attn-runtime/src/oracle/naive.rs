@@ -28,7 +28,12 @@ pub(crate) enum StatisticKind {
 pub(crate) fn statistic_kind(definition: &Definition) -> Option<StatisticKind> {
     let graph = &definition.graph;
     let reduces = |id: NodeId| graph.any(id, |op| matches!(op, Op::Input(Input::Reduction(_))));
-    definition.normalizer.filter(|&id| reduces(id)).map(|_| match graph.op(definition.activation) {
+    // An activation that hands the score on leaves the outermost operation to the score.
+    let outermost = match graph.op(definition.activation) {
+        Op::Input(Input::Score) => definition.score,
+        _ => definition.activation,
+    };
+    definition.normalizer.filter(|&id| reduces(id)).map(|_| match graph.op(outermost) {
         Op::Unary(Unary::Exp | Unary::Exp2, _) => StatisticKind::LogNormalizer,
         _ => StatisticKind::Normalizer,
     })
@@ -40,9 +45,12 @@ pub(crate) struct NaiveOutput {
     pub(crate) output: Vec<f64>,
     /// `[b, h, q]`
     pub(crate) statistic: Option<Vec<f64>>,
+    /// Per element of the output, the sum of the absolute values that it is the sum of: what rounding errors are relative to.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "read by the test support"))]
+    pub(crate) magnitude: Vec<f64>,
 }
 
-/// Unrounded gradients, in the shapes of what they are gradients of.
+/// Unrounded gradients, in the shapes of what they are gradients of; or the sums of the absolute values of their terms.
 pub(crate) struct NaiveGradients {
     pub(crate) q: Vec<f64>,
     pub(crate) k: Vec<f64>,
@@ -132,6 +140,17 @@ impl<'a> Naive<'a> {
             pair_reads,
             row_reads,
         })
+    }
+
+    /// Moves the values of one argument: `argument` is 0, 1, 2 for q, k, v, then the parameters in the order of declaration.
+    #[cfg(feature = "testing")]
+    pub(crate) fn shift_argument(&mut self, argument: usize, direction: &[f64], step: f64) {
+        match argument {
+            0 => add_scaled(&mut self.q, step, direction),
+            1 => add_scaled(&mut self.k, step, direction),
+            2 => add_scaled(&mut self.v, step, direction),
+            parameter => self.tables[parameter - 3].shift(direction, step),
+        }
     }
 
     /// The rows of each batch and query head, as (batch, head).
@@ -234,45 +253,67 @@ impl<'a> Naive<'a> {
     pub(crate) fn forward(&self) -> NaiveOutput {
         let problem = &self.call.problem;
         let kind = statistic_kind(self.definition);
-        let heads: Vec<(Vec<f64>, Vec<f64>)> = self
+        let heads: Vec<[Vec<f64>; 3]> = self
             .heads()
             .into_par_iter()
             .map(|(batch, head)| {
                 let mut scratch = Scratch::default();
                 let mut output = vec![0.0; problem.q_len * problem.value_dim];
+                let mut magnitude = output.clone();
                 let mut statistic = Vec::with_capacity(problem.q_len);
                 for query in 0..problem.q_len {
                     let row = self.row(batch, head, query, &mut scratch);
                     statistic.push(if kind == Some(StatisticKind::LogNormalizer) { row.z.ln() } else { row.z });
                     if !row.is_dead() {
-                        let out = &mut output[query * problem.value_dim..][..problem.value_dim];
+                        let range = query * problem.value_dim..(query + 1) * problem.value_dim;
                         for pair in &row.pairs {
-                            add_scaled(out, pair.weight / row.z, self.v_row(batch, head, pair.key));
+                            let (probability, v) = (pair.weight / row.z, self.v_row(batch, head, pair.key));
+                            add_scaled(&mut output[range.clone()], probability, v);
+                            add_magnitude(&mut magnitude[range.clone()], probability, v);
                         }
                     }
                 }
-                (output, statistic)
+                [output, statistic, magnitude]
             })
             .collect();
-        let (output, statistic): (Vec<_>, Vec<_>) = heads.into_iter().unzip();
-        NaiveOutput { output: output.concat(), statistic: kind.map(|_| statistic.concat()) }
+        let mut all = NaiveOutput { output: Vec::new(), statistic: kind.map(|_| Vec::new()), magnitude: Vec::new() };
+        for [output, statistic, magnitude] in heads {
+            all.output.extend(output);
+            all.magnitude.extend(magnitude);
+            if let Some(all) = &mut all.statistic {
+                all.extend(statistic);
+            }
+        }
+        all
     }
 
+    /// The gradients, and the sums of the absolute values of their terms, which rounding errors are relative to.
+    ///
     /// `output_grad` is `[b, h, q, dv]`, `statistic_grad` `[b, h, q]`, in row-major order.
-    pub(crate) fn backward(&self, output_grad: &[f64], statistic_grad: Option<&[f64]>) -> NaiveGradients {
-        let problem = &self.call.problem;
+    pub(crate) fn backward(
+        &self,
+        output_grad: &[f64],
+        statistic_grad: Option<&[f64]>,
+    ) -> (NaiveGradients, NaiveGradients) {
         let heads = self.heads();
-        let partial: Vec<NaiveGradients> = heads
+        let parts: Vec<(NaiveGradients, NaiveGradients)> = heads
             .par_iter()
             .map(|&(batch, head)| self.backward_head(batch, head, output_grad, statistic_grad))
             .collect();
+        let (gradients, magnitudes): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        (self.add_heads(&heads, &gradients), self.add_heads(&heads, &magnitudes))
+    }
+
+    /// Puts the heads' parts together: k and v are summed over the query heads of a group, parameters over all.
+    fn add_heads(&self, heads: &[(usize, usize)], parts: &[NaiveGradients]) -> NaiveGradients {
+        let problem = &self.call.problem;
         let mut total = NaiveGradients {
             q: Vec::with_capacity(self.q.len()),
             k: vec![0.0; self.k.len()],
             v: vec![0.0; self.v.len()],
             parameters: self.parameter_zeros(),
         };
-        for (&(batch, head), part) in heads.iter().zip(&partial) {
+        for (&(batch, head), part) in heads.iter().zip(parts) {
             let base = self.kv_base(batch, head);
             total.q.extend_from_slice(&part.q);
             add_scaled(&mut total.k[base * problem.head_dim..][..part.k.len()], 1.0, &part.k);
@@ -299,15 +340,16 @@ impl<'a> Naive<'a> {
         head: usize,
         output_grad: &[f64],
         statistic_grad: Option<&[f64]>,
-    ) -> NaiveGradients {
+    ) -> (NaiveGradients, NaiveGradients) {
         let problem = &self.call.problem;
         let (d, dv) = (problem.head_dim, problem.value_dim);
-        let mut grad = NaiveGradients {
+        let zeros = || NaiveGradients {
             q: vec![0.0; problem.q_len * d],
             k: vec![0.0; problem.kv_len * d],
             v: vec![0.0; problem.kv_len * dv],
             parameters: self.parameter_zeros(),
         };
+        let (mut grad, mut magnitude) = (zeros(), zeros());
         let add = |parameters: &mut [Option<Vec<f64>>], (parameter, at): (usize, Option<usize>), value: f64| {
             if let (Some(sum), Some(at)) = (&mut parameters[parameter], at) {
                 sum[at] += value;
@@ -330,23 +372,35 @@ impl<'a> Naive<'a> {
                 Some(StatisticKind::Normalizer) | None => 1.0,
             };
             let z_grad = statistic_grad * statistic_derivative - delta / row.z;
+            let terms: f64 = row.pairs.iter().zip(&products).map(|(pair, dp)| (pair.weight / row.z * dp).abs()).sum();
+            let z_magnitude = (statistic_grad * statistic_derivative).abs() + (terms / row.z).abs();
             for &(parameter, position, derivative) in &row.z_reads {
                 add(&mut grad.parameters, (parameter, position), z_grad * derivative);
+                add(&mut magnitude.parameters, (parameter, position), z_magnitude * derivative.abs());
             }
             let [z_sum, z_max, z_squares] = row.z_reductions;
             for (index, (pair, dp)) in row.pairs.iter().zip(&products).enumerate() {
                 let is_max = if row.arg_max == Some(index) { 1.0 } else { 0.0 };
-                let weight_grad = dp / row.z + z_grad * (z_sum + 2.0 * pair.weight * z_squares + is_max * z_max);
-                let product_grad = weight_grad * pair.derivatives[0];
-                add_scaled(&mut grad.q[query * d..][..d], product_grad, self.k_row(batch, head, pair.key));
-                add_scaled(&mut grad.k[pair.key * d..][..d], product_grad, self.q_row(batch, head, query));
-                add_scaled(&mut grad.v[pair.key * dv..][..dv], pair.weight / row.z, output_grad);
+                let slope = z_sum + 2.0 * pair.weight * z_squares + is_max * z_max;
+                let weight_grad = dp / row.z + z_grad * slope;
+                let weight_magnitude = (dp / row.z).abs() + z_magnitude * slope.abs();
+                let (q, k) = (self.q_row(batch, head, query), self.k_row(batch, head, pair.key));
+                let (q_range, k_range) = (query * d..(query + 1) * d, pair.key * d..(pair.key + 1) * d);
+                let v_range = pair.key * dv..(pair.key + 1) * dv;
+                let derivative = pair.derivatives[0];
+                add_scaled(&mut grad.q[q_range.clone()], weight_grad * derivative, k);
+                add_scaled(&mut grad.k[k_range.clone()], weight_grad * derivative, q);
+                add_scaled(&mut grad.v[v_range.clone()], pair.weight / row.z, output_grad);
+                add_magnitude(&mut magnitude.q[q_range], weight_magnitude * derivative, k);
+                add_magnitude(&mut magnitude.k[k_range], weight_magnitude * derivative, q);
+                add_magnitude(&mut magnitude.v[v_range], pair.weight / row.z, output_grad);
                 for (&read, derivative) in pair.reads.iter().zip(&pair.derivatives[1..]) {
                     add(&mut grad.parameters, read, weight_grad * derivative);
+                    add(&mut magnitude.parameters, read, weight_magnitude * derivative.abs());
                 }
             }
         }
-        grad
+        (grad, magnitude)
     }
 }
 
@@ -357,5 +411,11 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 fn add_scaled(sum: &mut [f64], factor: f64, values: &[f64]) {
     for (s, v) in sum.iter_mut().zip(values) {
         *s += factor * v;
+    }
+}
+
+fn add_magnitude(sum: &mut [f64], factor: f64, values: &[f64]) {
+    for (s, v) in sum.iter_mut().zip(values) {
+        *s += (factor * v).abs();
     }
 }

@@ -30,6 +30,14 @@ impl ParameterTable {
         call.parameters.iter().map(table).collect()
     }
 
+    /// Adds `step` times a direction to the values of a float parameter.
+    #[cfg(feature = "testing")]
+    pub(crate) fn shift(&mut self, direction: &[f64], step: f64) {
+        if let Values::Float(values) = &mut self.values {
+            values.iter_mut().zip(direction).for_each(|(value, d)| *value += step * d);
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.shape.iter().product()
     }

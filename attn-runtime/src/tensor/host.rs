@@ -48,6 +48,16 @@ impl HostBuffer {
         }
     }
 
+    /// The numbers, rounded to the nearest of the type.
+    pub(crate) fn from_f32(dtype: DType, values: Vec<f32>) -> HostBuffer {
+        match dtype {
+            DType::F32 => HostBuffer::F32(values),
+            DType::F16 => HostBuffer::F16(values.into_iter().map(Element::from_f32).collect()),
+            DType::BF16 => HostBuffer::BF16(values.into_iter().map(Element::from_f32).collect()),
+            DType::I32 => HostBuffer::I32(values.into_iter().map(Element::from_f32).collect()),
+        }
+    }
+
     /// The elements whose bytes these are, in the machine's order. The length is a multiple of the element's size.
     pub(crate) fn from_bytes(dtype: DType, bytes: &[u8]) -> HostBuffer {
         match dtype {

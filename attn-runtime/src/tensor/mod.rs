@@ -188,6 +188,11 @@ impl Tensor {
         Self::from_buffer(shape, HostBuffer::from_f64(dtype, values.iter().copied()))
     }
 
+    /// A row-major tensor of the numbers, each rounded to the nearest of the type.
+    pub(crate) fn rounded(dtype: DType, shape: &[usize], values: Vec<f32>) -> Result<Tensor, TensorError> {
+        Self::from_buffer(shape, HostBuffer::from_f32(dtype, values))
+    }
+
     /// A row-major tensor of the elements whose bytes these are, in the machine's byte order.
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Tensor, TensorError> {
         let needed = element_count(shape)?;

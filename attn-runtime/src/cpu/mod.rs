@@ -1,0 +1,86 @@
+//! The tiled, multi-threaded CPU executor.
+//!
+//! It runs a lowered program as the GPU does: tiles of query rows by key columns, nothing of size q x kv in memory, the
+//! backward pass recomputed from the row statistics. All arithmetic is f32, whatever the type of the tensors.
+//!
+//! Invariant: results do not depend on the number of threads. Each tile of a result is computed by one task in a fixed order;
+//! sums over tasks are added in the order of the tasks.
+
+mod backward;
+mod context;
+mod evaluate;
+mod forward;
+mod mask;
+mod math;
+mod matrix;
+mod parameter_gradient;
+mod program;
+
+use std::sync::Arc;
+
+use attn_dsl::lower::{Class, Lowered};
+
+use self::parameter_gradient::GradientPlan;
+use self::program::Program;
+use crate::attention::{Executor, Gradients, Output};
+use crate::call::{BackwardCall, Call};
+use crate::error::Error;
+
+/// Query rows of a tile.
+const ROWS: usize = 64;
+/// Key columns of a tile.
+const COLUMNS: usize = 64;
+
+/// A lowered variant and its programs.
+pub(crate) struct CpuExecutor {
+    lowered: Arc<Lowered>,
+    mask: Option<Program>,
+    /// Root 0: the weight, or the exponent.
+    pair: Program,
+    /// The floors of the shift.
+    floors: Program,
+    /// Root 0: the normalizer.
+    normalizer: Option<Program>,
+    /// Roots 0 and 1: probability and product gradient.
+    key_pass: Program,
+    /// Root 0: the factor of the product gradient.
+    grad_scale: Option<Program>,
+    /// The gradients of parameters, and the product gradient of the query pass.
+    gradient: GradientPlan,
+}
+
+impl CpuExecutor {
+    pub(crate) fn new(lowered: Arc<Lowered>) -> Self {
+        let graph = &lowered.graph;
+        let program = |roots: &[_]| Program::new(graph, roots);
+        let backward = &lowered.backward;
+        CpuExecutor {
+            mask: lowered.mask.map(|root| program(&[root])),
+            pair: program(&[lowered.forward.pair]),
+            floors: program(&lowered.forward.shift_floors),
+            normalizer: lowered.forward.normalizer.map(|root| program(&[root])),
+            key_pass: program(&[backward.probability, backward.product_grad]),
+            grad_scale: backward.product_grad_scale.map(|root| program(&[root])),
+            gradient: GradientPlan::new(&lowered),
+            lowered,
+        }
+    }
+}
+
+impl Executor for CpuExecutor {
+    fn has_statistic(&self) -> bool {
+        self.lowered.class != Class::Elementwise
+    }
+
+    fn saved_rows(&self) -> usize {
+        self.lowered.forward.saved.len()
+    }
+
+    fn forward(&self, call: &Call) -> Result<Output, Error> {
+        forward::forward(self, call)
+    }
+
+    fn backward(&self, call: &BackwardCall) -> Result<Gradients, Error> {
+        backward::backward(self, call)
+    }
+}

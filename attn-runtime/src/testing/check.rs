@@ -1,0 +1,125 @@
+//! Comparison of a device's forward and backward pass with the oracle.
+
+use std::fmt;
+
+use attn_dsl::definition::Definition;
+
+use super::case::{Arguments, Case};
+use super::tolerance::{Comparison, Tolerance};
+use crate::attention::{Attention, Device};
+use crate::call::Call;
+use crate::error::Error;
+use crate::oracle::{Naive, StatisticKind, statistic_kind};
+use crate::tensor::{DType, Location, Tensor};
+
+/// What was found in one case.
+#[derive(Clone, Debug)]
+pub struct CaseReport {
+    /// The case.
+    pub case: Case,
+    /// Every tensor of both passes.
+    pub comparisons: Vec<Comparison>,
+}
+
+/// What was found in all cases of a variant.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The variant's name.
+    pub variant: String,
+    /// One entry a case.
+    pub cases: Vec<CaseReport>,
+}
+
+impl Report {
+    /// Whether every comparison is within its tolerance.
+    pub fn passed(&self) -> bool {
+        self.failures().next().is_none()
+    }
+
+    /// The comparisons that are not within their tolerance.
+    pub fn failures(&self) -> impl Iterator<Item = (&Case, &Comparison)> {
+        self.cases
+            .iter()
+            .flat_map(|report| report.comparisons.iter().map(|comparison| (&report.case, comparison)))
+            .filter(|(_, comparison)| !comparison.passed())
+    }
+
+    /// Panics with the whole table if a comparison failed.
+    ///
+    /// # Panics
+    /// If a comparison failed.
+    pub fn assert_passed(&self) {
+        assert!(self.passed(), "{self}");
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for report in &self.cases {
+            writeln!(f, "{}: {}", self.variant, report.case)?;
+            for comparison in &report.comparisons {
+                writeln!(f, "  {comparison}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs both passes of a variant on a device in each case and compares every result with the oracle.
+pub fn check_variant(definition: &Definition, device: &Device, cases: &[Case]) -> Result<Report, Error> {
+    let attention = Attention::new(definition, device)?;
+    let mut reports = Vec::with_capacity(cases.len());
+    for case in cases {
+        let comparisons = check_arguments(&attention, &case.arguments(definition)?)?;
+        reports.push(CaseReport { case: *case, comparisons });
+    }
+    Ok(Report { variant: definition.name.clone(), cases: reports })
+}
+
+/// Runs both passes of an attention on host arguments and compares every result with the oracle.
+pub fn check_arguments(attention: &Attention, arguments: &Arguments) -> Result<Vec<Comparison>, Error> {
+    let Arguments { q, k, v, parameters, output_grad, statistic_grad } = arguments;
+    let definition = attention.definition();
+    let call = Call::new(definition, attention.given_scale(), Location::Host, [q, k, v], parameters)?;
+    let oracle = Naive::new(definition, &call)?;
+    let expected = oracle.forward();
+    let grad = output_grad.to_f64_vec()?;
+    let statistic = statistic_grad.as_ref().map(Tensor::to_f64_vec).transpose()?;
+    let (gradients, magnitudes) = oracle.backward(&grad, statistic.as_deref());
+
+    let output = attention.forward(q, k, v, parameters)?;
+    let actual = attention.backward(q, k, v, parameters, &output, output_grad, statistic_grad.as_ref())?;
+
+    let dtype = q.dtype();
+    let (forward, backward) = (Tolerance::forward(dtype), Tolerance::backward(dtype));
+    let mut all =
+        vec![Comparison::new("o", &output.output.to_f64_vec()?, &expected.output, &expected.magnitude, forward)];
+    if let (Some(actual), Some(expected)) = (&output.statistic, &expected.statistic) {
+        // A logarithm is as exact as its argument: its error is relative to 1, not to itself.
+        let log = statistic_kind(definition) == Some(StatisticKind::LogNormalizer);
+        let magnitude = vec![if log { 1.0 } else { 0.0 }; expected.len()];
+        let tolerance = Tolerance { slack: Tolerance::forward(DType::F32).relative, ..Tolerance::forward(DType::F32) };
+        all.push(Comparison::new("statistic", &actual.to_f64_vec()?, expected, &magnitude, tolerance));
+    }
+    let triples = [
+        ("dq", &actual.q, &gradients.q, &magnitudes.q),
+        ("dk", &actual.k, &gradients.k, &magnitudes.k),
+        ("dv", &actual.v, &gradients.v, &magnitudes.v),
+    ];
+    for (name, actual, expected, magnitude) in triples {
+        all.push(Comparison::new(name, &actual.to_f64_vec()?, expected, magnitude, backward));
+    }
+    let parameters = definition.parameters.iter().zip(gradients.parameters.iter().zip(&magnitudes.parameters));
+    for (declared, (expected, magnitude)) in parameters {
+        if let (Some(expected), Some(magnitude)) = (expected, magnitude) {
+            let name = format!("d_{}", declared.name);
+            // A gradient that is missing is as wrong as one can be.
+            let actual = match actual.parameters.get(&declared.name) {
+                Some(tensor) => tensor.to_f64_vec()?,
+                None => vec![f64::NAN; expected.len()],
+            };
+            all.push(Comparison::new(&name, &actual, expected, magnitude, backward));
+        }
+    }
+    Ok(all)
+}
