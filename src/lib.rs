@@ -1,1 +1,40 @@
-//! attn
+//! A compiler for attention.
+//!
+//! State a variant of attention as mathematics; attn checks it, derives its backward pass with the gradients of its
+//! parameters, and computes both tile by tile, in fused kernels, with memory linear in the sequence length.
+//!
+//! ```
+//! attn::attention! {
+//!     /// Logits capped smoothly, with a sink that takes weight from all keys.
+//!     #[derive(Clone)]
+//!     pub struct Capped {
+//!         const cap: f32,
+//!         sink: f32[h],
+//!         score: |s| cap * tanh(s / cap),
+//!         normalizer: sum + exp(sink[h]),
+//!         mask: causal & window(1024, 0),
+//!     }
+//! }
+//!
+//! use attn::Variant;
+//! let capped = Capped { cap: 30.0.into(), sink: [0.0; 8].into() };
+//! assert_eq!(Capped::definition().parameters.len(), capped.parameters().len());
+//! ```
+//!
+//! * [`attention!`] declares variants in Rust, [`compile_text`] reads the same language from text.
+//! * [`gallery`] holds variants from the literature.
+//! * [`Attention`] runs them.
+
+// The macro's paths begin with `::attn`, in this crate too.
+extern crate self as attn;
+
+pub mod gallery;
+
+pub use attn_dsl::definition::Definition;
+pub use attn_dsl::diagnostics::{Diagnostic, Diagnostics};
+pub use attn_dsl::{compile_one, compile_text};
+pub use attn_macros::attention;
+pub use attn_runtime::{
+    ArgumentError, Attention, DType, Device, Element, Error, Gradients, Location, Output, Parameter, ParameterElement,
+    Parameters, Tensor, TensorError, Variant,
+};

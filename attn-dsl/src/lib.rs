@@ -18,6 +18,8 @@ pub mod ir;
 pub mod lower;
 pub mod simplify;
 pub mod syntax;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use compile::{Compiled, compile_one, compile_text, compile_tokens};
 pub use definition::Definition;

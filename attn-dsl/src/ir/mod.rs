@@ -30,6 +30,8 @@ pub mod evaluate;
 mod graph;
 mod op;
 mod print;
+#[cfg(test)]
+pub(crate) mod random;
 mod rate;
 
 pub use graph::{Graph, NodeId};

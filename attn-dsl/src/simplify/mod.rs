@@ -7,7 +7,8 @@
 //! * replace a NaN or an infinity by a number: `x * 0 = 0`, `x - x = 0` and `x / x = 1` hold for every `x`. Masked pairs are
 //!   selected away by their executor, never multiplied by zero, so no mask relies on `0 * infinity`.
 //!
-//! They never turn a number into a NaN where the expression is evaluated within the range of its numbers.
+//! They never turn a number into a NaN where the expression is evaluated within the range of its numbers. Below a `floor` and
+//! a cast to an integer, where a rounding error becomes a jump (`floor(float(kv) / 49.0)` at 49), exact rules alone apply.
 //!
 //! Invariants:
 //! * The result has the type of the node, and its rate or a lower one.
@@ -22,41 +23,53 @@ mod sums;
 
 use std::collections::HashMap;
 
-use crate::ir::{Graph, NodeId};
+use crate::ir::{Graph, NodeId, Op, Type, Unary};
 
 pub use factor::split_tile_factor;
 pub(crate) use products::distribute;
 
 /// The simplest form of `root` that the rules know.
 pub fn simplify(graph: &mut Graph, root: NodeId) -> NodeId {
-    Simplifier::default().simplify(graph, root)
+    Simplifier::default().simplify(graph, root, false)
 }
 
 /// A simplifier that remembers what it has seen of one graph.
 #[derive(Debug, Default)]
-pub(crate) struct Simplifier {
+struct Simplifier {
+    /// By every rule.
     image: HashMap<NodeId, NodeId>,
+    /// By the exact rules alone.
+    exact_image: HashMap<NodeId, NodeId>,
 }
 
 impl Simplifier {
-    /// The simplest form of `root` that the rules know.
-    pub(crate) fn simplify(&mut self, graph: &mut Graph, root: NodeId) -> NodeId {
+    fn simplify(&mut self, graph: &mut Graph, root: NodeId, exact: bool) -> NodeId {
         for id in graph.reachable(&[root]) {
-            if self.image.contains_key(&id) {
+            if self.images(exact).contains_key(&id) {
                 continue;
             }
-            let operands: Vec<_> = graph.op(id).operands().iter().map(|a| self.image[a]).collect();
+            let jumps = match graph.op(id) {
+                Op::Unary(Unary::Floor, _) => true,
+                Op::Cast(Type::Int, a) => graph.ty(*a) == Type::Float,
+                _ => false,
+            };
+            let mut operands = graph.op(id).operands();
+            for operand in &mut operands {
+                *operand = if jumps { self.simplify(graph, *operand, true) } else { self.images(exact)[operand] };
+            }
             let op = graph.op(id).with_operands(&operands);
             let rebuilt = graph.add(op);
-            let simple = match rules::apply(graph, rebuilt) {
-                Some((_, next)) => self.simplify(graph, next),
+            let simple = match rules::apply(graph, rebuilt, exact) {
+                Some((_, next)) => self.simplify(graph, next, exact),
                 None => rebuilt,
             };
-            self.image.insert(rebuilt, simple);
-            self.image.insert(id, simple);
-            self.image.insert(simple, simple);
+            self.images(exact).extend([(rebuilt, simple), (id, simple), (simple, simple)]);
         }
-        self.image[&root]
+        self.images(exact)[&root]
+    }
+
+    fn images(&mut self, exact: bool) -> &mut HashMap<NodeId, NodeId> {
+        if exact { &mut self.exact_image } else { &mut self.image }
     }
 }
 

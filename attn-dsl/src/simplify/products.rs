@@ -4,9 +4,12 @@
 //! constant stands in the last group. A group of a lower rate divides as a reciprocal of its own; `-1` is a negation of the
 //! whole.
 //!
-//! Invariant: flattening stops at squares, so that repeated squaring stays as short as it was written.
+//! Within the pairs, factors that hold an upstream gradient come first, so that a parameter's gradient `dS * f` begins with
+//! the product `dS`, which it shares; and `x (1 - y)` is `x - x y`, one multiplication and one fused multiply-add.
+//!
+//! Invariant: flattening stops at squares of what varies with the key, so that repeated squaring stays as short as written.
 
-use crate::ir::{Binary, Graph, NodeId, Op, Rate, Type, Unary};
+use crate::ir::{Binary, Graph, Input, NodeId, Op, Rate, Type, Unary};
 
 /// The most factors that are looked at together.
 const LIMIT: usize = 32;
@@ -29,7 +32,9 @@ impl Chain {
         let mut stack = vec![(id, true)];
         while let Some((node, up)) = stack.pop() {
             match *graph.op(node) {
-                Op::Binary(Binary::Mul, a, b) if a != b || node == id => stack.extend([(b, up), (a, up)]),
+                Op::Binary(Binary::Mul, a, b) if a != b || node == id || graph.rate(a).is_row() => {
+                    stack.extend([(b, up), (a, up)]);
+                }
                 Op::Binary(Binary::Div, a, b) => stack.extend([(b, !up), (a, up)]),
                 Op::Unary(Unary::Neg, a) => {
                     chain.constant = -chain.constant;
@@ -88,7 +93,8 @@ impl Chain {
         if self.constant == 0.0 {
             return graph.float(0.0);
         }
-        self.over.sort_unstable();
+        let rank = |graph: &Graph, id: NodeId| usize::from(!reads(graph, id, |i| i == Input::OutputGradProduct));
+        self.over.sort_by_cached_key(|&id| (rank(graph, id), usize::from(!reads(graph, id, is_row_result)), id));
         self.under.sort_unstable();
         let class = |graph: &Graph, id: NodeId| group(graph.rate(id));
         let is_minus_one = self.constant == -1.0;
@@ -101,15 +107,15 @@ impl Chain {
             if over.is_empty() && under.is_empty() {
                 continue;
             }
-            let mut factor = over.into_iter().reduce(|a, b| graph.product(a, b));
+            let mut factor = if at == 0 { pair_product(graph, over) } else { product(graph, over) };
             if Some(at) == lowest
                 && let Some(value) = constant.take()
             {
                 let value = graph.float(value);
                 factor = Some(factor.map_or(value, |factor| graph.product(factor, value)));
             }
-            if let Some(divisor) = under.into_iter().reduce(|a, b| graph.product(a, b)) {
-                // A quotient within the group that leads is one division; later groups are reciprocals by themselves.
+            if let Some(divisor) = product(graph, under) {
+                // Within the group that leads this is one division; later groups are reciprocals by themselves.
                 let numerator = factor.unwrap_or_else(|| graph.float(1.0));
                 factor = Some(graph.quotient(numerator, divisor));
             }
@@ -119,6 +125,39 @@ impl Chain {
         let result = result.unwrap_or_else(|| graph.float(constant.take().unwrap_or(1.0)));
         if is_minus_one { negate(graph, result) } else { result }
     }
+}
+
+fn product(graph: &mut Graph, factors: Vec<NodeId>) -> Option<NodeId> {
+    factors.into_iter().reduce(|a, b| graph.product(a, b))
+}
+
+/// The product of factors that vary with the pair; `x (1 - y) = x - x y` where `y` is no product.
+fn pair_product(graph: &mut Graph, mut factors: Vec<NodeId>) -> Option<NodeId> {
+    let complement = |graph: &Graph, id: NodeId| match *graph.op(id) {
+        Op::Binary(Binary::Sub, one, y) if graph.as_float(one) == Some(1.0) => {
+            (!matches!(graph.op(y), Op::Binary(Binary::Mul | Binary::Div, ..))).then_some(y)
+        }
+        _ => None,
+    };
+    let found = factors.iter().enumerate().find_map(|(at, &id)| Some((at, complement(graph, id)?)));
+    match found {
+        Some((at, y)) if factors.len() > 1 => {
+            factors.remove(at);
+            let others = product(graph, factors)?;
+            let part = graph.product(others, y);
+            Some(graph.difference(others, part))
+        }
+        _ => product(graph, factors),
+    }
+}
+
+fn reads(graph: &Graph, id: NodeId, test: impl Fn(Input) -> bool) -> bool {
+    graph.any(id, |op| matches!(op, Op::Input(input) if test(*input)))
+}
+
+/// What only the backward pass reads.
+fn is_row_result(input: Input) -> bool {
+    matches!(input, Input::Statistic | Input::Delta)
 }
 
 fn negate(graph: &mut Graph, id: NodeId) -> NodeId {
@@ -176,4 +215,34 @@ pub(crate) fn distribute(graph: &mut Graph, id: NodeId, factor: f64) -> NodeId {
             graph.product(id, factor)
         }
     }
+}
+
+/// `x f + y f = (x + y) f` for what `x` and `y` share, where that includes a factor that varies with the pair and where both
+/// sides have another one: `f + f y` is one fused multiply-add as it is.
+pub(super) fn factor_sum(graph: &mut Graph, id: NodeId) -> Option<NodeId> {
+    let Op::Binary(op @ (Binary::Add | Binary::Sub), a, b) = *graph.op(id) else { return None };
+    if graph.ty(id) != Type::Float || group(graph.rate(id)) != 0 {
+        return None;
+    }
+    let (mut of_a, mut of_b) = (Chain::of(graph, a)?, Chain::of(graph, b)?);
+    let mut shared = Chain { constant: 1.0, over: Vec::new(), under: Vec::new() };
+    take_common(&mut of_a.over, &mut of_b.over, &mut shared.over);
+    take_common(&mut of_a.under, &mut of_b.under, &mut shared.under);
+    let varies = |factors: &[NodeId]| factors.iter().any(|&id| group(graph.rate(id)) == 0);
+    if !varies(&shared.over) || !varies(&of_a.over) || !varies(&of_b.over) {
+        return None;
+    }
+    let (x, y) = (of_a.build(graph), of_b.build(graph));
+    shared.over.push(graph.binary(op, x, y));
+    Some(shared.build(graph))
+}
+
+fn take_common(a: &mut Vec<NodeId>, b: &mut Vec<NodeId>, shared: &mut Vec<NodeId>) {
+    a.retain(|id| match b.iter().position(|other| other == id) {
+        Some(at) => {
+            shared.push(b.remove(at));
+            false
+        }
+        None => true,
+    });
 }

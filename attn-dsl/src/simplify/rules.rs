@@ -16,9 +16,9 @@ pub(super) struct Rule {
     apply: fn(&mut Graph, NodeId) -> Option<NodeId>,
 }
 
-/// The first rule that matches, and what it makes of the node.
-pub(super) fn apply(graph: &mut Graph, id: NodeId) -> Option<(&'static str, NodeId)> {
-    RULES.iter().find_map(|rule| {
+/// The first rule that matches, and what it makes of the node; `exact`: of those that do not round.
+pub(super) fn apply(graph: &mut Graph, id: NodeId, exact: bool) -> Option<(&'static str, NodeId)> {
+    RULES.iter().filter(|rule| !exact || !ROUNDING.contains(&rule.name)).find_map(|rule| {
         let next = (rule.apply)(graph, id).filter(|&next| next != id)?;
         Some((rule.name, next))
     })
@@ -30,6 +30,10 @@ macro_rules! rules {
     };
 }
 
+/// The rules that may round differently from what they replace.
+const ROUNDING: [&str; 6] =
+    ["float terms", "x f + y f = (x + y) f", "float factors", "ln(e^x) = x", "log2(2^x) = x", "e^(x ln 2) = 2^x"];
+
 /// Every rule. Its name is the identity; the line is the rewriting.
 #[rustfmt::skip]
 pub(super) const RULES: &[Rule] = rules! {
@@ -40,7 +44,8 @@ pub(super) const RULES: &[Rule] = rules! {
     "x + 0 = x" => |g, n| { let (a, b) = add(g, n)?; zero(g, b).then_some(a) };
     "x - 0 = x" => |g, n| { let (a, b) = sub(g, n)?; zero(g, b).then_some(a) };
     "0 - x = -x" => |g, n| { let (a, b) = sub(g, n)?; zero(g, a).then(|| g.unary(Unary::Neg, b)) };
-    "c + x = x + c" => |g, n| { let (a, b) = add(g, n)?; (constant(g, a) && !constant(g, b)).then(|| g.sum(b, a)) };
+    // Of floats: integer terms have an order of their own, in which a constant stands before what varies by key.
+    "c + x = x + c" => |g, n| { let (a, b) = add(g, n)?; (float(g, a) && constant(g, a) && !constant(g, b)).then(|| g.sum(b, a)) };
     "x + -y = x - y" => |g, n| { let (a, b) = add(g, n)?; let b = negated(g, b)?; Some(g.difference(a, b)) };
     "x - -y = x + y" => |g, n| { let (a, b) = sub(g, n)?; let b = negated(g, b)?; Some(g.sum(a, b)) };
     "-x + y = y - x" => |g, n| { let (a, b) = add(g, n)?; let a = neg(g, a)?; Some(g.difference(b, a)) };
@@ -49,6 +54,8 @@ pub(super) const RULES: &[Rule] = rules! {
     "x + x = 2 x" => |g, n| { let (a, b) = add(g, n)?; (a == b && float(g, a)).then(|| { let two = g.float(2.0); g.product(a, two) }) };
     // (x + c) + d = x + (c + d), (x + y) - x = y: constants are folded and equal terms cancelled, x - x = 0.
     "float terms" => sums::cancel_float_terms;
+    // Only of what varies with the pair: see there.
+    "x f + y f = (x + y) f" => products::factor_sum;
     // Integer terms are exact: folded, cancelled, and grouped as what varies by row, then by key.
     "int terms" => sums::group_int_terms;
 

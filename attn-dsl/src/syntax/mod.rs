@@ -12,6 +12,8 @@ mod items;
 pub mod limits;
 mod print;
 mod span;
+#[cfg(test)]
+mod tests;
 
 use proc_macro2::TokenStream;
 
