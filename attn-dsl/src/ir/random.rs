@@ -5,8 +5,8 @@
 
 use proptest::prelude::*;
 
-use super::evaluate::{Environment, Value};
-use super::{Binary, Compare, Graph, Input, NodeId, ParameterId, Type, Unary};
+use super::evaluate::{Environment, Value, evaluate};
+use super::{Binary, Compare, Graph, Input, NodeId, Op, ParameterId, Type, Unary};
 
 /// A place with random inputs.
 #[derive(Clone, Debug)]
@@ -119,4 +119,24 @@ pub(crate) fn draw(steps: &[Step]) -> Drawn {
     }
     let root = *floats.last().expect("there are inputs");
     Drawn { graph, root, product, read }
+}
+
+/// Whether everything that `root` is computed from is a number of moderate size at a place, and nothing is at a kink there: no
+/// root or absolute value of 0, no minimum, maximum or comparison of equals.
+pub(crate) fn is_regular(graph: &Graph, root: NodeId, place: &impl Environment) -> bool {
+    let at = |id: NodeId| evaluate(graph, id, place);
+    graph.reachable(&[root]).into_iter().all(|id| {
+        let is_kink = match *graph.op(id) {
+            Op::Unary(Unary::Sqrt | Unary::Abs, a) => at(a) == Value::Float(0.0),
+            Op::Binary(Binary::Min | Binary::Max, a, b) | Op::Compare(_, a, b) => {
+                graph.ty(a) == Type::Float && a != b && at(a) == at(b)
+            }
+            _ => false,
+        };
+        let is_moderate = match at(id) {
+            Value::Float(value) => value.abs() < 1e6,
+            _ => true,
+        };
+        is_moderate && !is_kink
+    })
 }

@@ -93,9 +93,13 @@ impl Chain {
         if self.constant == 0.0 {
             return graph.float(0.0);
         }
-        let rank = |graph: &Graph, id: NodeId| usize::from(!reads(graph, id, |i| i == Input::OutputGradProduct));
-        self.over.sort_by_cached_key(|&id| (rank(graph, id), usize::from(!reads(graph, id, is_row_result)), id));
-        self.under.sort_unstable();
+        let order = |graph: &Graph, id: NodeId| {
+            // What only the backward pass reads comes first, the gradient of P before all.
+            let is_row = graph.reads(id, Input::Statistic) || graph.reads(id, Input::Delta);
+            (!graph.reads(id, Input::OutputGradProduct), !is_row, id)
+        };
+        self.over.sort_by_cached_key(|&id| order(graph, id));
+        self.under.sort_by_cached_key(|&id| order(graph, id));
         let class = |graph: &Graph, id: NodeId| group(graph.rate(id));
         let is_minus_one = self.constant == -1.0;
         let mut constant = (self.constant != 1.0 && !is_minus_one).then_some(self.constant);
@@ -107,14 +111,14 @@ impl Chain {
             if over.is_empty() && under.is_empty() {
                 continue;
             }
-            let mut factor = if at == 0 { pair_product(graph, over) } else { product(graph, over) };
+            let mut factor = product(graph, over, at);
             if Some(at) == lowest
                 && let Some(value) = constant.take()
             {
                 let value = graph.float(value);
                 factor = Some(factor.map_or(value, |factor| graph.product(factor, value)));
             }
-            if let Some(divisor) = product(graph, under) {
+            if let Some(divisor) = product(graph, under, at) {
                 // Within the group that leads this is one division; later groups are reciprocals by themselves.
                 let numerator = factor.unwrap_or_else(|| graph.float(1.0));
                 factor = Some(graph.quotient(numerator, divisor));
@@ -127,12 +131,8 @@ impl Chain {
     }
 }
 
-fn product(graph: &mut Graph, factors: Vec<NodeId>) -> Option<NodeId> {
-    factors.into_iter().reduce(|a, b| graph.product(a, b))
-}
-
-/// The product of factors that vary with the pair; `x (1 - y) = x - x y` where `y` is no product.
-fn pair_product(graph: &mut Graph, mut factors: Vec<NodeId>) -> Option<NodeId> {
+/// The product of the factors of a group; `x (1 - y) = x - x y` in the pairs, where `y` is no product.
+fn product(graph: &mut Graph, mut factors: Vec<NodeId>, group: usize) -> Option<NodeId> {
     let complement = |graph: &Graph, id: NodeId| match *graph.op(id) {
         Op::Binary(Binary::Sub, one, y) if graph.as_float(one) == Some(1.0) => {
             (!matches!(graph.op(y), Op::Binary(Binary::Mul | Binary::Div, ..))).then_some(y)
@@ -141,23 +141,14 @@ fn pair_product(graph: &mut Graph, mut factors: Vec<NodeId>) -> Option<NodeId> {
     };
     let found = factors.iter().enumerate().find_map(|(at, &id)| Some((at, complement(graph, id)?)));
     match found {
-        Some((at, y)) if factors.len() > 1 => {
+        Some((at, y)) if group == 0 && factors.len() > 1 => {
             factors.remove(at);
-            let others = product(graph, factors)?;
+            let others = product(graph, factors, group)?;
             let part = graph.product(others, y);
             Some(graph.difference(others, part))
         }
-        _ => product(graph, factors),
+        _ => factors.into_iter().reduce(|a, b| graph.product(a, b)),
     }
-}
-
-fn reads(graph: &Graph, id: NodeId, test: impl Fn(Input) -> bool) -> bool {
-    graph.any(id, |op| matches!(op, Op::Input(input) if test(*input)))
-}
-
-/// What only the backward pass reads.
-fn is_row_result(input: Input) -> bool {
-    matches!(input, Input::Statistic | Input::Delta)
 }
 
 fn negate(graph: &mut Graph, id: NodeId) -> NodeId {
@@ -197,17 +188,25 @@ pub(super) fn normalize(graph: &mut Graph, id: NodeId) -> Option<NodeId> {
 /// `factor * id` for a positive constant, moved to the products inside sums, negations, selects, minima and maxima, where it
 /// meets other constants. Not simplified.
 pub(crate) fn distribute(graph: &mut Graph, id: NodeId, factor: f64) -> NodeId {
+    if graph.tree_size(id) > super::LARGEST_TREE {
+        let factor = graph.float(factor);
+        return graph.product(id, factor);
+    }
+    distribute_into(graph, id, factor)
+}
+
+fn distribute_into(graph: &mut Graph, id: NodeId, factor: f64) -> NodeId {
     match *graph.op(id) {
         Op::Binary(op @ (Binary::Add | Binary::Sub | Binary::Min | Binary::Max), a, b) => {
-            let (a, b) = (distribute(graph, a, factor), distribute(graph, b, factor));
+            let (a, b) = (distribute_into(graph, a, factor), distribute_into(graph, b, factor));
             graph.binary(op, a, b)
         }
         Op::Select { condition, then, otherwise } => {
-            let (then, otherwise) = (distribute(graph, then, factor), distribute(graph, otherwise, factor));
+            let (then, otherwise) = (distribute_into(graph, then, factor), distribute_into(graph, otherwise, factor));
             graph.select(condition, then, otherwise)
         }
         Op::Unary(Unary::Neg, a) => {
-            let a = distribute(graph, a, factor);
+            let a = distribute_into(graph, a, factor);
             graph.unary(Unary::Neg, a)
         }
         _ => {

@@ -92,8 +92,9 @@ fn by_rate(graph: &mut Graph, terms: Vec<(NodeId, i32)>) -> Option<NodeId> {
     for (term, sign) in terms {
         groups[class(graph.rate(term))].push((term, sign));
     }
-    // Floats read best as pair + row; integers, whose difference is cast, as row - key.
-    if groups.iter().flatten().any(|&(term, _)| graph.ty(term) == Type::Float) {
+    // Floats read best as pair + row; integers, whose difference is cast, as row - key, but a constant alone comes last.
+    let is_float = groups.iter().flatten().any(|&(term, _)| graph.ty(term) == Type::Float);
+    if is_float || groups[0].iter().all(|&(term, _)| matches!(graph.op(term), Op::Int(_))) {
         groups.reverse();
     }
     let sums: Vec<_> = groups.into_iter().filter_map(|group| signed_sum(graph, group)).collect();

@@ -6,7 +6,7 @@ use attn_dsl::ir::evaluate::{Environment, Value, evaluate};
 use attn_dsl::ir::{Input, NodeId, ParameterId, Reduction};
 use attn_dsl::lower::{Class, Lowered, SavedRow};
 
-use super::dense::{Gradients, HEADS, KEYS, Place, Problem, QUERIES, SCALE, WIDTH, flat_index, reduction_at};
+use super::dense::{Gradients, HEADS, KEYS, Place, Problem, QUERIES, WIDTH, flat_index, reduction_at};
 
 /// What lowering's inputs are at a place.
 #[derive(Clone, Copy, Default)]
@@ -177,15 +177,14 @@ fn backward(lowered: &Lowered, problem: &Problem, head: usize, query: usize, row
         let values = &problem.values[(head * KEYS + key) * WIDTH..][..WIDTH];
         here.extra.output_grad_product = Some(output_grad.iter().zip(values).map(|(g, v)| g * v).sum());
         let probability = float(backward.probability, &here);
-        for at in 0..WIDTH {
-            gradients.values[(head * KEYS + key) * WIDTH + at] += probability * output_grad[at];
+        for (at, grad) in output_grad.iter().enumerate() {
+            gradients.values[(head * KEYS + key) * WIDTH + at] += probability * grad;
         }
         gradients.products[here.place.pair()] = float(backward.product_grad, &here) * scale;
         for gradient in backward.parameters.iter().filter(|gradient| gradient.per_pair) {
             add(lowered, gradients, gradient.parameter, &gradient.index, float(gradient.value, &here), &here);
         }
     }
-    assert!(SCALE > 0.0);
 }
 
 fn add(
