@@ -5,6 +5,7 @@
 mod attention;
 mod call;
 mod cpu;
+pub mod cuda;
 mod error;
 mod oracle;
 mod parameter;

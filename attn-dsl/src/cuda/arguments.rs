@@ -1,0 +1,144 @@
+//! The one parameter of every kernel: a structure of tensors, pointers and scalars.
+//!
+//! One list gives both the C++ declaration and the layout that the runtime fills, so that the two cannot disagree.
+//!
+//! Invariant: members are ordered by alignment (8 before 4), so that neither side has padding but at the end.
+
+use std::fmt::Write;
+
+use crate::definition::Definition;
+use crate::ir::{ParameterId, Reduction, Type};
+use crate::lower::SavedRow;
+
+/// A tensor `[b, h, rows, d]`: address, then the strides of b, h and rows in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum TensorRole {
+    Q,
+    K,
+    V,
+    Output,
+    OutputGrad,
+    QGrad,
+    KGrad,
+    VGrad,
+}
+
+impl TensorRole {
+    fn name(self) -> &'static str {
+        match self {
+            TensorRole::Q => "q",
+            TensorRole::K => "k",
+            TensorRole::V => "v",
+            TensorRole::Output => "o",
+            TensorRole::OutputGrad => "output_grad",
+            TensorRole::QGrad => "q_grad",
+            TensorRole::KGrad => "k_grad",
+            TensorRole::VGrad => "v_grad",
+        }
+    }
+}
+
+/// An f32 (i32 for `LiveKeys`) array `[b, h, q]`, contiguous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RowArray {
+    /// What the forward pass saves.
+    Saved(SavedRow),
+    /// dO . O less the statistic's term.
+    Delta,
+    /// The gradient of the statistic, or null.
+    StatisticGrad,
+    /// The number of live keys of each row.
+    LiveKeys,
+}
+
+impl RowArray {
+    fn declaration(self) -> &'static str {
+        match self {
+            RowArray::Saved(SavedRow::Statistic) => "float* statistic",
+            RowArray::Saved(SavedRow::Shift) => "float* shift",
+            RowArray::Saved(SavedRow::Reduction(Reduction::Sum)) => "float* sum",
+            RowArray::Saved(SavedRow::Reduction(Reduction::Max)) => "float* max_weight",
+            RowArray::Saved(SavedRow::Reduction(Reduction::SumSquares)) => "float* sum_squares",
+            RowArray::Saved(SavedRow::ArgMax) => "float* arg_max",
+            RowArray::Delta => "float* delta",
+            RowArray::StatisticGrad => "const float* statistic_grad",
+            RowArray::LiveKeys => "int* live_keys",
+        }
+    }
+}
+
+/// A 32-bit integer of the launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Length {
+    Heads,
+    /// Query heads that share a head of k and v.
+    Group,
+    QueryLen,
+    KeyLen,
+    /// A named length of the definition.
+    Size(u32),
+}
+
+/// A member of the structure.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Argument {
+    /// 32 bytes.
+    Tensor(TensorRole),
+    /// An address.
+    Rows(RowArray),
+    /// A parameter: address, then a 64-bit stride per axis (0 where it broadcasts), then a 32-bit extent per axis, padded to 8.
+    Parameter(ParameterId),
+    /// f32 partial sums of a parameter's gradient: an address.
+    Partial(ParameterId),
+    /// f32 gradient of a dense parameter: address, then four 64-bit strides of b, h, q, kv (0 where it broadcasts).
+    DenseGrad(ParameterId),
+    /// A length.
+    Length(Length),
+    /// The softmax scale, f32.
+    Scale,
+}
+
+impl Argument {
+    fn is_wide(&self) -> bool {
+        !matches!(self, Argument::Length(_) | Argument::Scale)
+    }
+}
+
+/// Orders the members and writes the declaration of `struct Arguments`.
+pub(crate) fn declare(definition: &Definition, names: &[String], members: &mut Vec<Argument>) -> String {
+    members.sort_by_key(|member| !member.is_wide());
+    let mut text = String::from("struct Arguments {\n");
+    let mut line = |declaration: String| writeln!(text, "    {declaration};").expect("writing to a string");
+    let tensors: Vec<&str> = members.iter().filter_map(|m| if let Argument::Tensor(role) = m { Some(role.name()) } else { None }).collect();
+    let mut tensors_written = false;
+    for member in members.iter() {
+        match member {
+            // tensors lead the list: one line declares them all
+            Argument::Tensor(_) if tensors_written => {}
+            Argument::Tensor(_) => {
+                line(format!("Tensor {}", tensors.join(", ")));
+                tensors_written = true;
+            }
+            Argument::Rows(rows) => line(rows.declaration().to_owned()),
+            Argument::Parameter(id) => {
+                let parameter = definition.parameter(*id);
+                let ty = if parameter.ty == Type::Int { "int" } else { "float" };
+                line(format!("Array<{ty}, {}> {}", parameter.axes.len(), names[id.0 as usize]));
+            }
+            Argument::Partial(id) => line(format!("float* grad_{}", names[id.0 as usize])),
+            Argument::DenseGrad(id) => line(format!("DenseGrad grad_{}", names[id.0 as usize])),
+            Argument::Length(length) => line(match length {
+                Length::Heads => "int heads".to_owned(),
+                Length::Group => "int group   /* query heads that share a head of k and v */".to_owned(),
+                Length::QueryLen => "int q_len".to_owned(),
+                Length::KeyLen => "int kv_len".to_owned(),
+                Length::Size(id) => format!("int size_{}", definition.sizes[*id as usize]),
+            }),
+            Argument::Scale => line("float scale".to_owned()),
+        }
+    }
+    text.push_str("};\n");
+    text
+}

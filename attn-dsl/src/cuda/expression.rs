@@ -1,0 +1,244 @@
+//! Expressions as C++ text.
+//!
+//! An [`Emitter`] prints nodes of one graph for one place of evaluation. What the place knows by a name (a field, an argument)
+//! is in `known`; everything else is computed, once where it is used more than once.
+//!
+//! Invariants: parentheses follow C++ precedence; float constants are printed so that they read back exactly; integer
+//! division by zero gives 0 and parameter indices are clamped, as the IR says; only names of the prelude are called.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use crate::definition::{Axis, Definition};
+use crate::ir::{Binary, Compare, Graph, Input, NodeId, Op, ParameterId, Type, Unary};
+
+/// C++ operator precedence, loosest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Precedence {
+    Ternary,
+    Or,
+    And,
+    Equality,
+    Relation,
+    Sum,
+    Product,
+    Prefix,
+    Atom,
+}
+
+/// A float literal that reads back as exactly this value.
+pub(crate) fn float_literal(value: f32) -> String {
+    if value.is_nan() {
+        return "__int_as_float(0x7fffffff)".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "INFINITY".into() } else { "-INFINITY".into() };
+    }
+    let magnitude = value.abs();
+    if magnitude != 0.0 && !(1e-4..1e7).contains(&magnitude) { format!("{value:e}f") } else if value == value.trunc() { format!("{value:.0}.f") } else { format!("{value}f") }
+}
+
+/// The C++ name of a type.
+pub(crate) fn type_name(ty: Type) -> &'static str {
+    match ty {
+        Type::Float => "float",
+        Type::Int => "int",
+        Type::Bool => "bool",
+    }
+}
+
+/// Prints expressions of one place.
+pub(crate) struct Emitter<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) definition: &'a Definition,
+    /// The C++ names of the parameters in `arguments`.
+    pub(crate) parameter_names: &'a [String],
+    /// Nodes that the place knows.
+    pub(crate) known: HashMap<NodeId, String>,
+    /// Whether f32 accuracy is wanted instead of the approximations that 16-bit types hide.
+    pub(crate) precise: bool,
+}
+
+impl Emitter<'_> {
+    /// Statements that compute shared subexpressions, and the text of each root.
+    pub(crate) fn emit(mut self, roots: &[NodeId]) -> (Vec<String>, Vec<String>) {
+        let mut uses: HashMap<NodeId, usize> = HashMap::new();
+        let mut seen = std::collections::HashSet::new();
+        let mut stack = roots.to_vec();
+        roots.iter().for_each(|&root| *uses.entry(root).or_default() += 1);
+        while let Some(id) = stack.pop() {
+            if self.known.contains_key(&id) || !seen.insert(id) {
+                continue;
+            }
+            for operand in self.graph.op(id).operands() {
+                *uses.entry(operand).or_default() += 1;
+                stack.push(operand);
+            }
+        }
+        let mut statements = vec![];
+        let mut shared: Vec<NodeId> = seen.into_iter().filter(|id| uses[id] > 1 && !self.is_leaf(*id)).collect();
+        shared.sort_unstable();
+        for id in shared {
+            let name = format!("t{}", statements.len());
+            let text = self.print(id, Precedence::Ternary);
+            statements.push(format!("const {} {name} = {text};", type_name(self.graph.ty(id))));
+            self.known.insert(id, name);
+        }
+        let texts = roots.iter().map(|&root| self.print(root, Precedence::Ternary)).collect();
+        (statements, texts)
+    }
+
+    fn is_leaf(&self, id: NodeId) -> bool {
+        matches!(self.graph.op(id), Op::Float(_) | Op::Int(_) | Op::Bool(_) | Op::Input(_))
+    }
+
+    fn print(&self, id: NodeId, outer: Precedence) -> String {
+        if let Some(name) = self.known.get(&id) {
+            return name.clone();
+        }
+        let (text, own) = self.node(id);
+        if own < outer { format!("({text})") } else { text }
+    }
+
+    fn node(&self, id: NodeId) -> (String, Precedence) {
+        use Precedence::{Atom, Ternary};
+        match self.graph.op(id) {
+            Op::Float(bits) => signed(float_literal(f64::from_bits(*bits) as f32)),
+            Op::Int(value) => signed(value.to_string()),
+            Op::Bool(value) => (value.to_string(), Atom),
+            Op::Input(input) => unreachable!("{input:?} is not known where it is used"),
+            Op::Parameter { parameter, index, .. } => (self.parameter(*parameter, index), Atom),
+            Op::Unary(op, a) => self.unary(*op, *a),
+            Op::Binary(op, a, b) => self.binary(*op, *a, *b),
+            Op::Compare(op, a, b) => {
+                let (symbol, own) = match op {
+                    Compare::Lt => ("<", Precedence::Relation),
+                    Compare::Le => ("<=", Precedence::Relation),
+                    Compare::Gt => (">", Precedence::Relation),
+                    Compare::Ge => (">=", Precedence::Relation),
+                    Compare::Eq => ("==", Precedence::Equality),
+                    Compare::Ne => ("!=", Precedence::Equality),
+                };
+                (format!("{} {symbol} {}", self.print(*a, Precedence::Sum), self.print(*b, Precedence::Sum)), own)
+            }
+            Op::Select { condition, then, otherwise } => {
+                let condition = self.print(*condition, Precedence::Or);
+                (format!("{condition} ? {} : {}", self.print(*then, Precedence::Or), self.print(*otherwise, Ternary)), Ternary)
+            }
+            Op::Cast(ty, a) => (format!("({}){}", type_name(*ty), self.print(*a, Precedence::Prefix)), Precedence::Prefix),
+        }
+    }
+
+    fn unary(&self, op: Unary, a: NodeId) -> (String, Precedence) {
+        use Precedence::{Atom, Prefix, Ternary};
+        let argument = || self.print(a, Ternary);
+        let call = |name: &str| (format!("{name}({})", argument()), Atom);
+        let exponent = || format!("{} * LOG2E", self.print(a, Precedence::Product));
+        match op {
+            Unary::Neg => (format!("-{}", self.print(a, Prefix)), Prefix),
+            Unary::Not => (format!("!{}", self.print(a, Prefix)), Prefix),
+            Unary::Abs if self.graph.ty(a) == Type::Int => call("abs"),
+            Unary::Abs => call("fabsf"),
+            Unary::Exp => (format!("exp2_approx({})", exponent()), Atom),
+            Unary::Exp2 => call("exp2_approx"),
+            Unary::Ln if self.precise => call("logf"),
+            Unary::Ln => (format!("LN2 * log2_approx({})", argument()), Precedence::Product),
+            Unary::Log2 if self.precise => call("log2f"),
+            Unary::Log2 => call("log2_approx"),
+            Unary::Sqrt => call("sqrtf"),
+            Unary::Tanh if self.precise => call("tanhf"),
+            Unary::Tanh => call("tanh_approx"),
+            Unary::Sigmoid => call("sigmoid"),
+            Unary::Softplus => call("softplus"),
+            Unary::Erf => call("erff"),
+            Unary::Sin => call("sinf"),
+            Unary::Cos => call("cosf"),
+            Unary::Floor => call("floorf"),
+        }
+    }
+
+    fn binary(&self, op: Binary, a: NodeId, b: NodeId) -> (String, Precedence) {
+        use Precedence::{And, Atom, Equality, Or, Prefix, Product, Sum, Ternary};
+        let int = self.graph.ty(a) == Type::Int;
+        let infix = |symbol: &str, own, right| (format!("{} {symbol} {}", self.print(a, own), self.print(b, right)), own);
+        let call = |name: &str| (format!("{name}({}, {})", self.print(a, Ternary), self.print(b, Ternary)), Atom);
+        let nonzero = matches!(self.graph.op(b), Op::Int(value) if *value != 0);
+        match op {
+            Binary::Add => infix("+", Sum, Product),
+            Binary::Sub => infix("-", Sum, Product),
+            Binary::Mul => infix("*", Product, Prefix),
+            Binary::Div if int && nonzero => infix("/", Product, Prefix),
+            Binary::Rem if nonzero => infix("%", Product, Prefix),
+            Binary::Div if int => call("divide_or_zero"),
+            Binary::Rem => call("remainder_or_zero"),
+            Binary::Div if self.graph.as_float(a) == Some(1.0) && !self.precise => {
+                (format!("reciprocal_approx({})", self.print(b, Ternary)), Atom)
+            }
+            Binary::Div if self.precise => infix("/", Product, Prefix),
+            Binary::Div => call("divide_approx"),
+            Binary::Min => call(if int { "min" } else { "fminf" }),
+            Binary::Max => call(if int { "max" } else { "fmaxf" }),
+            Binary::And => infix("&&", And, Equality),
+            Binary::Or => infix("||", Or, And),
+        }
+    }
+
+    /// A read: the axis' own variable is in range and broadcasts by a stride of 0; any other index is clamped.
+    fn parameter(&self, id: ParameterId, index: &[NodeId]) -> String {
+        let name = &self.parameter_names[id.0 as usize];
+        let offset = self.offset(id, index);
+        if offset.is_empty() { format!("*arguments.{name}.data") } else { format!("arguments.{name}.data[{offset}]") }
+    }
+
+    /// The sum of index times stride.
+    pub(crate) fn offset(&self, id: ParameterId, index: &[NodeId]) -> String {
+        let name = &self.parameter_names[id.0 as usize];
+        let axes = &self.definition.parameter(id).axes;
+        let mut text = String::new();
+        for (axis, (&node, declared)) in index.iter().zip(axes).enumerate() {
+            let plus = if axis == 0 { "" } else { " + " };
+            let own = *self.graph.op(node) == Op::Input(own_variable(declared).unwrap_or(Input::Score));
+            if own {
+                write!(text, "{plus}{} * arguments.{name}.stride[{axis}]", self.print(node, Precedence::Product))
+            } else {
+                let value = self.print(node, Precedence::Ternary);
+                write!(text, "{plus}clamp_index({value}, arguments.{name}.extent[{axis}]) * arguments.{name}.stride[{axis}]")
+            }
+            .expect("writing to a string");
+        }
+        text
+    }
+}
+
+/// The input that runs along an axis.
+pub(crate) fn own_variable(axis: &Axis) -> Option<Input> {
+    match axis {
+        Axis::Batch => Some(Input::Batch),
+        Axis::Head => Some(Input::Head),
+        Axis::Query => Some(Input::Query),
+        Axis::Key => Some(Input::Key),
+        Axis::Fixed(_) | Axis::Named(_) => None,
+    }
+}
+
+fn signed(text: String) -> (String, Precedence) {
+    let own = if text.starts_with('-') { Precedence::Prefix } else { Precedence::Atom };
+    (text, own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::float_literal;
+
+    #[test]
+    fn float_literals_read_back() {
+        for value in [0.0f32, 1.0, -1.0, 0.1, 1.442_695, 1e-30, 3.4e38, 16_777_216.0, 1e7, -2.5e-5, 123_456.78] {
+            let text = float_literal(value);
+            let digits = text.strip_suffix('f').unwrap();
+            let digits = digits.strip_suffix('.').unwrap_or(digits);
+            assert_eq!(digits.parse::<f32>().unwrap().to_bits(), value.to_bits(), "{text}");
+            assert!(text.contains('.') || text.contains('e'), "{text} would be an integer");
+        }
+        assert_eq!(float_literal(f32::INFINITY), "INFINITY");
+    }
+}

@@ -1,0 +1,171 @@
+//! Which tiles a mask leaves: bounds on keys from queries and on queries from keys.
+//!
+//! A mask is a conjunction of terms. A term that bounds an affine combination of q and kv with coefficients -1, 0 and 1
+//! narrows the range of tiles and tells where all pairs are live. Any other term is a residual: it narrows nothing and makes
+//! every tile partial. Sound for every mask, tight for causal, windows and prefixes.
+//!
+//! Invariant: bounds are expressions of tile rate.
+
+use std::fmt::Write;
+
+use super::values::Values;
+use crate::ir::{Binary, Compare, Graph, Input, NodeId, Op, Type, Unary};
+
+/// `q_sign * q + kv_sign * kv <= bound`, one of the signs not zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bound {
+    q_sign: i32,
+    kv_sign: i32,
+    bound: NodeId,
+}
+
+/// A mask, taken apart. Holds its own graph, since bounds are new expressions.
+pub(crate) struct MaskBounds {
+    bounds: Vec<Bound>,
+    /// Whether some term is no bound.
+    pub(crate) residual: bool,
+}
+
+struct Affine {
+    q: i32,
+    kv: i32,
+    rest: NodeId,
+}
+
+fn affine(graph: &mut Graph, node: NodeId) -> Option<Affine> {
+    if graph.rate(node).is_tile() {
+        return Some(Affine { q: 0, kv: 0, rest: node });
+    }
+    let zero = graph.int(0);
+    match graph.op(node).clone() {
+        Op::Input(Input::Query) => Some(Affine { q: 1, kv: 0, rest: zero }),
+        Op::Input(Input::Key) => Some(Affine { q: 0, kv: 1, rest: zero }),
+        Op::Binary(op @ (Binary::Add | Binary::Sub), a, b) => {
+            let (a, b) = (affine(graph, a)?, affine(graph, b)?);
+            let sign = if op == Binary::Add { 1 } else { -1 };
+            let rest = graph.binary(op, a.rest, b.rest);
+            Some(Affine { q: a.q + sign * b.q, kv: a.kv + sign * b.kv, rest })
+        }
+        Op::Unary(Unary::Neg, a) => {
+            let a = affine(graph, a)?;
+            let rest = graph.unary(Unary::Neg, a.rest);
+            Some(Affine { q: -a.q, kv: -a.kv, rest })
+        }
+        _ => None,
+    }
+}
+
+impl MaskBounds {
+    /// Takes a mask apart; new expressions go to `graph`.
+    pub(crate) fn of(graph: &mut Graph, mask: Option<NodeId>) -> MaskBounds {
+        let mut found = MaskBounds { bounds: vec![], residual: false };
+        let mut terms = Vec::from_iter(mask);
+        while let Some(term) = terms.pop() {
+            match graph.op(term).clone() {
+                Op::Binary(Binary::And, a, b) => terms.extend([b, a]),
+                Op::Compare(op, a, b) if graph.ty(a) == Type::Int => {
+                    if found.compare(graph, op, a, b).is_none() {
+                        found.residual = true;
+                    }
+                }
+                _ => found.residual = true,
+            }
+        }
+        found
+    }
+
+    fn compare(&mut self, graph: &mut Graph, op: Compare, a: NodeId, b: NodeId) -> Option<()> {
+        // |e| < c is e < c and -e < c
+        if let Op::Unary(Unary::Abs, inner) = *graph.op(a)
+            && matches!(op, Compare::Lt | Compare::Le)
+        {
+            let negated = graph.unary(Unary::Neg, inner);
+            self.compare(graph, op, inner, b)?;
+            return self.compare(graph, op, negated, b);
+        }
+        let difference = graph.difference(a, b);
+        match op {
+            Compare::Le => self.at_most(graph, difference, 0),
+            Compare::Lt => self.at_most(graph, difference, -1),
+            Compare::Ge | Compare::Gt => {
+                let reversed = graph.difference(b, a);
+                self.at_most(graph, reversed, if op == Compare::Gt { -1 } else { 0 })
+            }
+            Compare::Eq => {
+                let reversed = graph.difference(b, a);
+                self.at_most(graph, difference, 0)?;
+                self.at_most(graph, reversed, 0)
+            }
+            Compare::Ne => None,
+        }
+    }
+
+    /// `expression <= limit`.
+    fn at_most(&mut self, graph: &mut Graph, expression: NodeId, limit: i32) -> Option<()> {
+        let Affine { q, kv, rest } = affine(graph, expression)?;
+        if q.abs() > 1 || kv.abs() > 1 || (q == 0 && kv == 0) || q * kv > 0 {
+            return None;
+        }
+        let limit = graph.int(limit);
+        let bound = graph.difference(limit, rest);
+        let bound = crate::simplify::simplify(graph, bound);
+        self.bounds.push(Bound { q_sign: q, kv_sign: kv, bound });
+        Some(())
+    }
+
+    /// The expressions of tile rate that the functions below read.
+    pub(crate) fn expressions(&self) -> Vec<NodeId> {
+        self.bounds.iter().map(|bound| bound.bound).collect()
+    }
+
+    /// `live_keys_of` and `live_queries_of`: the ranges that may be live and that are all live.
+    pub(crate) fn functions(&self, values: &Values<'_>) -> String {
+        let roots = self.expressions();
+        let (statements, bounds) = values.tile_body(&roots, &[]);
+        let mut text = String::new();
+        for of_keys in [true, false] {
+            let (name, begin, end, len) = if of_keys {
+                ("live_keys_of", "q_begin", "q_end", "kv_len")
+            } else {
+                ("live_queries_of", "kv_begin", "kv_end", "q_len")
+            };
+            writeln!(
+                text,
+                "__device__ __forceinline__ Range {name}(const Arguments& arguments, const Tile& tile, int {begin}, int {end}) {{"
+            )
+            .expect("writing to a string");
+            let mut line = |statement: &str| writeln!(text, "    {statement}").expect("writing to a string");
+            statements.iter().for_each(|statement| line(statement));
+            line(&format!("Range range = {{0, arguments.{len}, 0, arguments.{len}}};"));
+            for (bound, value) in self.bounds.iter().zip(&bounds) {
+                let (own, other) = if of_keys { (bound.kv_sign, bound.q_sign) } else { (bound.q_sign, bound.kv_sign) };
+                // the other index at which the bound is loosest and tightest
+                let (loose, tight) = match other {
+                    1 => (format!(" - {begin}"), format!(" - ({end} - 1)")),
+                    -1 => (format!(" + ({end} - 1)"), format!(" + {begin}")),
+                    _ => (String::new(), String::new()),
+                };
+                match own {
+                    1 => {
+                        line(&format!("range.end = min(range.end, {value}{loose} + 1);"));
+                        line(&format!("range.full_end = min(range.full_end, {value}{tight} + 1);"));
+                    }
+                    -1 => {
+                        line(&format!("range.begin = max(range.begin, -({value}{loose}));"));
+                        line(&format!("range.full_begin = max(range.full_begin, -({value}{tight}));"));
+                    }
+                    _ => {
+                        line(&format!("if (0 > {value}{loose}) range.end = 0;"));
+                        line(&format!("if (0 > {value}{tight}) range.full_end = 0;"));
+                    }
+                }
+            }
+            if self.residual {
+                line("range.full_end = 0;   // the mask depends on more than bounds: every tile is checked");
+            }
+            line("return range;");
+            text.push_str("}\n");
+        }
+        text
+    }
+}

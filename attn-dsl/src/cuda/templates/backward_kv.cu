@@ -1,0 +1,168 @@
+// ---------------------------------------------------------------- kernel
+extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
+@{ entry }(const __grid_constant__ Arguments arguments) {
+    extern __shared__ __align__(16) unsigned char shared[];
+    const u32 k_tile = shared_address(shared), v_tile = k_tile + K_TILE_BYTES;
+    const u32 q_ring = v_tile + V_TILE_BYTES, do_ring = q_ring + STAGES * Q_TILE_BYTES;
+    //% if stage_queries
+    const u32 query_ring = do_ring + STAGES * DO_TILE_BYTES;
+    //% endif
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+
+    const int kv_begin = blockIdx.x * BLOCK_KV, kv_head = blockIdx.y, batch = blockIdx.z;
+    const int q_len = arguments.q_len, kv_len = arguments.kv_len;
+    load_tile<BLOCK_KV, HEAD_DIM>(k_tile, rows_of(arguments.k, batch, kv_head), arguments.k.row, kv_begin, kv_len);
+    load_tile<BLOCK_KV, VALUE_DIM>(v_tile, rows_of(arguments.v, batch, kv_head), arguments.v.row, kv_begin, kv_len);
+
+    // this thread's rows of the transposed scores: keys kv_begin + first_row + 16 m + 8 r
+    const int first_row = warp * ROW_TILES * 16 + lane / 4;
+    //% if want_dv
+    float dv[ROW_TILES][padded(VALUE_DIM) / 8][4];
+    clear(dv);
+    //% endif
+    //% if want_dk
+    float dk[ROW_TILES][padded(HEAD_DIM) / 8][4];
+    clear(dk);
+    //% endif
+    for (int head = kv_head * arguments.group; head < (kv_head + 1) * arguments.group; ++head) {
+        const Tile tile = load_tile_values(arguments, batch, head);
+        const Range range = live_queries_of(arguments, tile, kv_begin, min(kv_begin + BLOCK_KV, kv_len));
+        const int first = range.begin / BLOCK_Q, last = (range.end + BLOCK_Q - 1) / BLOCK_Q;   // tiles of queries
+        //% if stage_queries
+        // positions past the end read what the last one has; nothing of theirs is used
+        auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
+        //% endif
+        const element* q_rows = rows_of(arguments.q, batch, head);
+        const element* do_rows = rows_of(arguments.output_grad, batch, head);
+        auto start_loads = [&](int q_tile, int stage) {
+            load_tile<BLOCK_Q, HEAD_DIM>(q_ring + stage * Q_TILE_BYTES, q_rows, arguments.q.row, q_tile * BLOCK_Q, q_len);
+            load_tile<BLOCK_Q, VALUE_DIM>(do_ring + stage * DO_TILE_BYTES, do_rows, arguments.output_grad.row, q_tile * BLOCK_Q, q_len);
+            copy_async_commit();
+        };
+        __syncthreads();   // every warp has used the last head's tiles
+        if (first < last) start_loads(first, 0);
+        //% if stage_queries
+        if (threadIdx.x < BLOCK_Q) store_query(query_ring, threadIdx.x, query_at(first * BLOCK_Q + (int)threadIdx.x));
+        //% endif
+        Key key[ROW_TILES][2];
+#pragma unroll
+        for (int m = 0; m < ROW_TILES; ++m)
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                const int kv = min(kv_begin + first_row + 16 * m + 8 * r, kv_len - 1);
+                key[m][r] = load_key(arguments, tile, kv, (float)kv);
+            }
+        //% for parameter in column_gradients
+        float grad_@{ parameter.name }[ROW_TILES][2] = {};
+        //% endfor
+
+        for (int q_tile = first; q_tile < last; ++q_tile) {
+            //% if stages == 1
+            if (q_tile > first) {
+                __syncthreads();   // every warp has used the last tile
+                start_loads(q_tile, 0);
+                //% if stage_queries
+                if (threadIdx.x < BLOCK_Q) store_query(query_ring, threadIdx.x, query_at(q_tile * BLOCK_Q + (int)threadIdx.x));
+                //% endif
+            }
+            copy_async_wait<0>();
+            __syncthreads();
+            //% else
+            const int stage = (q_tile - first) % STAGES;
+            copy_async_wait<0>();
+            __syncthreads();   // this tile is there, and every warp has used the one before
+            if (q_tile + 1 < last) start_loads(q_tile + 1, stage ^ 1);
+            //% if stage_queries
+            Query next_query;
+            if (threadIdx.x < BLOCK_Q) next_query = query_at((q_tile + 1) * BLOCK_Q + (int)threadIdx.x);
+            //% endif
+            //% endif
+
+            float s[ROW_TILES][BLOCK_Q / 8][4];
+                multiply_rows<HEAD_DIM>(s, k_tile + warp * ROW_TILES * 16 * row_bytes(HEAD_DIM), q_ring + @{ stage } * Q_TILE_BYTES);
+            //% if want_dk
+            float dp[ROW_TILES][BLOCK_Q / 8][4];
+                multiply_rows<VALUE_DIM>(dp, v_tile + warp * ROW_TILES * 16 * row_bytes(VALUE_DIM), do_ring + @{ stage } * DO_TILE_BYTES);
+            //% endif
+
+            // @{ pairs_comment }
+            const int first_q = q_tile * BLOCK_Q + lane % 4 * 2;   // this thread's columns: first_q + 8 n + c
+            //% if inline_queries
+            const float first_q_as_float = first_q;
+            //% endif
+            auto pairs = [&](auto kind) {
+#pragma unroll
+                for (int n = 0; n < BLOCK_Q / 8; ++n) {
+                    @{ query_columns }
+#pragma unroll
+                    for (int m = 0; m < ROW_TILES; ++m)
+#pragma unroll
+                        for (int e = 0; e < 4; ++e) {
+                            const bool live = !decltype(kind)::partial || (first_q + 8 * n + e % 2 < q_len@{ " && is_live(" ~ mask_arguments ~ "tile, query[e % 2], key[m][e / 2])" if masked else "" });
+                            //% if want_dk
+                            const Pair pair = backward_pair(@{ pair_arguments }s[m][n][e], dp[m][n][e], tile, query[e % 2], key[m][e / 2]);
+                            //% if want_dv
+                            s[m][n][e] = live ? pair.probability : 0.f;
+                            //% endif
+                            dp[m][n][e] = live ? pair.product_grad@{ " * pair_scale" if scale_pairs else "" } : 0.f;
+                            //% for parameter in column_gradients
+                            grad_@{ parameter.name }[m][e / 2] += live ? pair.grad_@{ parameter.name } : 0.f;
+                            //% endfor
+                            //% else
+                            const float probability = backward_probability(@{ pair_arguments }s[m][n][e], tile, query[e % 2], key[m][e / 2]);
+                            s[m][n][e] = live ? probability : 0.f;
+                            //% endif
+                        }
+                }
+            };
+            //% if scale_pairs
+            const float pair_scale = product_grad_scale(tile);
+            //% endif
+            if (q_tile * BLOCK_Q >= range.full_begin && (q_tile + 1) * BLOCK_Q <= range.full_end) pairs(Full{});
+            else pairs(Partial{});
+
+            //% if want_dv
+            multiply_weights<VALUE_DIM>(dv, s, do_ring + @{ stage } * DO_TILE_BYTES);
+            //% endif
+            //% if want_dk
+            multiply_weights<HEAD_DIM>(dk, dp, q_ring + @{ stage } * Q_TILE_BYTES);
+            //% endif
+            //% if stage_queries and stages > 1
+            if (threadIdx.x < BLOCK_Q) store_query(query_ring + (stage ^ 1) * QUERY_RING_BYTES, threadIdx.x, next_query);
+            //% endif
+        }
+        //% if column_gradients
+        // one partial sum a key; a second kernel adds them up in a fixed order
+#pragma unroll
+        for (int m = 0; m < ROW_TILES; ++m)
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                const int kv = kv_begin + first_row + 16 * m + 8 * r;
+                const i64 row = ((i64)batch * gridDim.y * arguments.group + head) * kv_len + kv;
+                //% for parameter in column_gradients
+                const float sum_@{ parameter.name } = quad_sum(grad_@{ parameter.name }[m][r]);
+                if (lane % 4 == 0 && kv < kv_len) arguments.grad_@{ parameter.name }[row] = sum_@{ parameter.name };
+                //% endfor
+            }
+        //% endif
+    }
+
+    // ---------------------------------------------------------------- epilogue
+    copy_async_wait<0>();
+    __syncthreads();   // shared memory is free for the output
+    //% if want_dv
+    store_rows<ROW_TILES, VALUE_DIM>(v_tile + warp * ROW_TILES * 16 * row_bytes(VALUE_DIM), dv, rows_of(arguments.v_grad, batch, kv_head), arguments.v_grad.row, kv_begin + warp * ROW_TILES * 16, kv_len);
+    //% endif
+    //% if want_dk
+    //% if product_grad_scale and not scale_pairs
+    const float scale = product_grad_scale(load_tile_values(arguments, batch, kv_head * arguments.group));
+#pragma unroll
+    for (int m = 0; m < ROW_TILES; ++m)
+#pragma unroll
+        for (int n = 0; n < padded(HEAD_DIM) / 8; ++n)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) dk[m][n][e] *= scale;
+    //% endif
+    store_rows<ROW_TILES, HEAD_DIM>(k_tile + warp * ROW_TILES * 16 * row_bytes(HEAD_DIM), dk, rows_of(arguments.k_grad, batch, kv_head), arguments.k_grad.row, kv_begin + warp * ROW_TILES * 16, kv_len);
+    //% endif
+}

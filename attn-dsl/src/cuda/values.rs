@@ -1,0 +1,385 @@
+//! What is computed where: the values of a tile, of a query row and of a key column that pair expressions use.
+//!
+//! A function that runs once per pair may use anything that varies slower as a field of `Tile`, `Query` or `Key`. Asking for a
+//! root ([`Values::demand`]) finds the largest subexpressions of each rate and makes them fields; loaders compute the fields.
+//!
+//! Invariants: a field's expression has exactly its place's rate or a slower one; constants are never fields; field order is
+//! the order of demand, so that source is reproducible.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use super::expression::{Emitter, float_literal, type_name};
+use super::names::Names;
+use crate::definition::Definition;
+use crate::ir::print::{Names as PrintNames, print_expression_with};
+use crate::ir::{Graph, Input, NodeId, Op, Reduction, Type};
+
+/// A structure of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Tile,
+    Query,
+    Key,
+}
+
+impl Place {
+    /// The name of an instance in generated functions.
+    fn instance(self) -> &'static str {
+        match self {
+            Place::Tile => "tile",
+            Place::Query => "query",
+            Place::Key => "key",
+        }
+    }
+
+    fn structure(self) -> &'static str {
+        match self {
+            Place::Tile => "Tile",
+            Place::Query => "Query",
+            Place::Key => "Key",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Field {
+    node: NodeId,
+    name: String,
+}
+
+/// The fields of the three places, and what all emission shares.
+pub(crate) struct Values<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) definition: &'a Definition,
+    pub(crate) parameter_names: &'a [String],
+    pub(crate) size_names: &'a [String],
+    pub(crate) precise: bool,
+    pub(crate) head_dim: usize,
+    /// Whether `LiveKeys` is read from an array instead of computed from the mask's bounds.
+    pub(crate) counted_live_keys: bool,
+    fields: HashMap<Place, Vec<Field>>,
+    places: HashMap<NodeId, (Place, String)>,
+    names: Names,
+}
+
+impl<'a> Values<'a> {
+    pub(crate) fn new(
+        graph: &'a Graph,
+        definition: &'a Definition,
+        [parameter_names, size_names]: [&'a [String]; 2],
+        precise: bool,
+        head_dim: usize,
+        counted_live_keys: bool,
+    ) -> Self {
+        Values {
+            graph,
+            definition,
+            parameter_names,
+            size_names,
+            precise,
+            head_dim,
+            counted_live_keys,
+            fields: HashMap::new(),
+            places: HashMap::new(),
+            names: Names::default(),
+        }
+    }
+
+    fn is_constant(&self, id: NodeId) -> bool {
+        matches!(self.graph.op(id), Op::Float(_) | Op::Int(_) | Op::Bool(_) | Op::Input(Input::HeadDim))
+    }
+
+    /// Makes fields of what `root` needs, seen from a function of a pair that is given the `given` inputs.
+    pub(crate) fn demand(&mut self, root: NodeId, given: &[Input]) {
+        if self.is_constant(root) || self.places.contains_key(&root) {
+            return;
+        }
+        let rate = self.graph.rate(root);
+        let depends = self.graph.any(root, |op| matches!(op, Op::Input(input) if given.contains(input)));
+        let place = if depends {
+            None
+        } else if rate.is_tile() {
+            Some(Place::Tile)
+        } else if rate.is_row() {
+            Some(Place::Query)
+        } else if rate.is_column() {
+            Some(Place::Key)
+        } else {
+            None
+        };
+        match place {
+            Some(place) => self.field(root, place),
+            None => {
+                for operand in self.graph.op(root).operands() {
+                    self.demand(operand, given);
+                }
+            }
+        }
+    }
+
+    /// Makes `root` a field of a place under a name of the machinery's.
+    pub(crate) fn named_field(&mut self, root: NodeId, place: Place, name: &str) {
+        if let Some((_, old)) = self.places.get(&root).cloned() {
+            let fields = self.fields.get_mut(&place).expect("a field has its place");
+            fields.iter_mut().filter(|field| field.name == old).for_each(|field| field.name = name.to_owned());
+            self.places.insert(root, (place, name.to_owned()));
+            return;
+        }
+        self.demand_slower(root, place);
+        self.places.insert(root, (place, name.to_owned()));
+        self.fields.entry(place).or_default().push(Field { node: root, name: name.to_owned() });
+    }
+
+    fn field(&mut self, root: NodeId, place: Place) {
+        self.demand_slower(root, place);
+        let wanted = match self.graph.op(root) {
+            Op::Parameter { parameter, .. } => self.parameter_names[parameter.0 as usize].clone(),
+            Op::Input(input) => match input {
+                Input::Batch => "batch_index".into(),
+                Input::Head => "head_index".into(),
+                Input::Query => "position".into(),
+                Input::Key => "position".into(),
+                Input::Scale => "softmax_scale".into(),
+                Input::LiveKeys => "live".into(),
+                Input::Statistic => "saved_statistic".into(),
+                Input::Delta => "row_delta".into(),
+                other => format!("{other:?}").to_lowercase(),
+            },
+            Op::Cast(_, a) if matches!(self.graph.op(*a), Op::Input(Input::Query | Input::Key)) => "position_as_float".into(),
+            _ => match place {
+                Place::Tile => "t0".into(),
+                Place::Query => "q0".into(),
+                Place::Key => "k0".into(),
+            },
+        };
+        let name = self.names.unique(&wanted);
+        self.places.insert(root, (place, name.clone()));
+        self.fields.entry(place).or_default().push(Field { node: root, name });
+    }
+
+    /// What a row or column value needs of the tile becomes a field of the tile.
+    fn demand_slower(&mut self, root: NodeId, place: Place) {
+        if place == Place::Tile {
+            return;
+        }
+        let mut stack = vec![root];
+        let mut seen = std::collections::HashSet::new();
+        while let Some(id) = stack.pop() {
+            if self.is_constant(id) || !seen.insert(id) || self.places.get(&id).is_some_and(|(p, _)| *p == Place::Tile) {
+                continue;
+            }
+            if self.graph.rate(id).is_tile() {
+                self.field(id, Place::Tile);
+            } else {
+                let mut operands = self.graph.op(id).operands();
+                operands.reverse();
+                stack.extend(operands);
+            }
+        }
+    }
+
+    /// Whether loading a place reads memory or computes more than sums, so that it should be done once for all threads.
+    pub(crate) fn is_costly(&self, place: Place) -> bool {
+        self.fields.get(&place).is_some_and(|fields| {
+            fields.iter().any(|field| {
+                self.graph.any(field.node, |op| match op {
+                    Op::Parameter { .. } => !self.graph.rate(field.node).is_tile(),
+                    Op::Input(input) => is_row_array(*input) || *input == Input::LiveKeys,
+                    Op::Unary(op, _) => !matches!(op, crate::ir::Unary::Neg | crate::ir::Unary::Abs | crate::ir::Unary::Not),
+                    Op::Binary(crate::ir::Binary::Div | crate::ir::Binary::Rem, ..) => true,
+                    _ => false,
+                })
+            })
+        })
+    }
+
+    /// The inputs that any field reads.
+    pub(crate) fn reads(&self, input: Input) -> bool {
+        self.fields.values().flatten().any(|field| self.graph.any(field.node, |op| *op == Op::Input(input)))
+    }
+
+    /// Fields of a place.
+    pub(crate) fn count(&self, place: Place) -> usize {
+        self.fields.get(&place).map_or(0, Vec::len)
+    }
+
+    fn emitter(&self, known: HashMap<NodeId, String>) -> Emitter<'_> {
+        Emitter {
+            graph: self.graph,
+            definition: self.definition,
+            parameter_names: self.parameter_names,
+            known,
+            precise: self.precise,
+        }
+    }
+
+    /// Emits a function's body over all fields and the inputs in `given`.
+    pub(crate) fn body(&self, roots: &[NodeId], given: &[(Input, &str)]) -> (Vec<String>, Vec<String>) {
+        let mut known: HashMap<NodeId, String> =
+            self.places.iter().map(|(id, (place, name))| (*id, format!("{}.{name}", place.instance()))).collect();
+        self.know_inputs(&mut known, given);
+        self.emitter(known).emit(roots)
+    }
+
+    /// Emits expressions that see the fields of the tile and the inputs in `given`.
+    pub(crate) fn tile_body(&self, roots: &[NodeId], given: &[(Input, &str)]) -> (Vec<String>, Vec<String>) {
+        let of_tile = self.places.iter().filter(|(_, (place, _))| *place == Place::Tile);
+        let mut known: HashMap<NodeId, String> = of_tile.map(|(id, (_, name))| (*id, format!("tile.{name}"))).collect();
+        self.know_inputs(&mut known, given);
+        self.emitter(known).emit(roots)
+    }
+
+    fn know_inputs(&self, known: &mut HashMap<NodeId, String>, given: &[(Input, &str)]) {
+        for id in self.graph.ids() {
+            if let Op::Input(input) = self.graph.op(id) {
+                if let Some((_, name)) = given.iter().find(|(other, _)| other == input) {
+                    known.insert(id, (*name).to_owned());
+                } else if *input == Input::HeadDim {
+                    known.insert(id, self.head_dim.to_string());
+                }
+            }
+        }
+    }
+
+    /// `struct Tile`, `struct Query` or `struct Key`.
+    pub(crate) fn declare(&self, place: Place) -> String {
+        let mut text = format!("struct {} {{", place.structure());
+        let fields = self.fields.get(&place).map_or(&[][..], Vec::as_slice);
+        if fields.is_empty() {
+            text.push_str("};\n");
+            return text;
+        }
+        text.push('\n');
+        let parameters: Vec<&str> = self.parameter_names.iter().map(String::as_str).collect();
+        let sizes: Vec<&str> = self.definition.sizes.iter().map(String::as_str).collect();
+        for field in fields {
+            let names = PrintNames { parameters: &parameters, sizes: &sizes };
+            let formula = print_expression_with(self.graph, field.node, names);
+            let formula: String = formula.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+            let formula = formula.replace("*/", "* /").replace("/*", "/ *").replace('\\', "/");
+            let formula = if formula.len() > 100 { format!("{}...", &formula[..97]) } else { formula };
+            writeln!(text, "    {} {};   // {formula}", type_name(self.graph.ty(field.node)), field.name).expect("writing to a string");
+        }
+        text.push_str("};\n");
+        text
+    }
+
+    /// The function that computes a place's fields.
+    pub(crate) fn loader(&self, place: Place) -> String {
+        let fields = self.fields.get(&place).map_or(&[][..], Vec::as_slice);
+        let roots: Vec<NodeId> = fields.iter().map(|field| field.node).collect();
+        let signature = match place {
+            Place::Tile => "Tile load_tile_values(const Arguments& arguments, int batch, int head)",
+            Place::Query => "Query load_query(const Arguments& arguments, const Tile& tile, int q, float q_as_float)",
+            Place::Key => "Key load_key(const Arguments& arguments, const Tile& tile, int kv, float kv_as_float)",
+        };
+        let mut known: HashMap<NodeId, String> = HashMap::new();
+        if place != Place::Tile {
+            for (id, (of, name)) in &self.places {
+                if *of == Place::Tile {
+                    known.insert(*id, format!("tile.{name}"));
+                }
+            }
+        }
+        let mut reads_rows = false;
+        let reachable = self.graph.reachable(&roots);
+        for &id in &reachable {
+            if known.contains_key(&id) {
+                continue;
+            }
+            if let Op::Input(input) = self.graph.op(id) {
+                reads_rows |= is_row_array(*input) || (*input == Input::LiveKeys && self.counted_live_keys);
+                known.insert(id, self.loaded_input(*input));
+            }
+            if let Op::Cast(Type::Float, a) = self.graph.op(id) {
+                match self.graph.op(*a) {
+                    Op::Input(Input::Query) => known.insert(id, "q_as_float".into()),
+                    Op::Input(Input::Key) => known.insert(id, "kv_as_float".into()),
+                    _ => None,
+                };
+            }
+        }
+        let (statements, values) = self.emitter(known).emit(&roots);
+        let mut text = format!("__device__ __forceinline__ {signature} {{\n");
+        if reads_rows {
+            text.push_str("    const i64 row = ((i64)tile.batch * arguments.heads + tile.head) * arguments.q_len + q;\n");
+        }
+        for statement in statements {
+            writeln!(text, "    {statement}").expect("writing to a string");
+        }
+        writeln!(text, "    return {{{}}};\n}}", values.join(", ")).expect("writing to a string");
+        text
+    }
+
+    fn loaded_input(&self, input: Input) -> String {
+        let text = match input {
+            Input::Batch => "batch",
+            Input::Head => "head",
+            Input::Query => "q",
+            Input::Key => "kv",
+            Input::Scale => "arguments.scale",
+            Input::QueryLen => "arguments.q_len",
+            Input::KeyLen => "arguments.kv_len",
+            Input::HeadDim => return self.head_dim.to_string(),
+            Input::Size(id) => return format!("arguments.size_{}", self.size_names[id.0 as usize]),
+            Input::LiveKeys if self.counted_live_keys => "arguments.live_keys[row]",
+            Input::LiveKeys => "live_key_count(arguments, tile, q)",
+            Input::Statistic => "arguments.statistic[row]",
+            Input::Shift => "arguments.shift[row]",
+            Input::Reduction(Reduction::Sum) => "arguments.sum[row]",
+            Input::Reduction(Reduction::Max) => "arguments.max_weight[row]",
+            Input::Reduction(Reduction::SumSquares) => "arguments.sum_squares[row]",
+            Input::ArgMax => "__float_as_int(arguments.arg_max[row])",
+            Input::Delta => "arguments.delta[row]",
+            Input::Product | Input::Score | Input::OutputGradProduct => unreachable!("{input:?} is no field"),
+        };
+        text.to_owned()
+    }
+
+    /// Functions that keep a place's values of a tile's columns in shared memory: one array a field, two columns a read.
+    pub(crate) fn column_functions(&self, place: Place, block: &str) -> String {
+        let (structure, store, load) = match place {
+            Place::Query => ("Query", "store_query", "load_queries"),
+            _ => ("Key", "store_key", "load_keys"),
+        };
+        let fields = self.fields.get(&place).map_or(&[][..], Vec::as_slice);
+        let mut text = format!("__device__ __forceinline__ void {store}(u32 ring, int column, const {structure}& value) {{\n");
+        for (index, field) in fields.iter().enumerate() {
+            let cast = if self.graph.ty(field.node) == Type::Bool { "(int)" } else { "" };
+            writeln!(text, "    store_shared(ring + ({index} * {block} + column) * 4, {cast}value.{});", field.name).expect("writing to a string");
+        }
+        writeln!(text, "}}\n__device__ __forceinline__ void {load}({structure} (&values)[2], u32 ring, int column) {{").expect("writing to a string");
+        for (index, field) in fields.iter().enumerate() {
+            let (pair, read) = match self.graph.ty(field.node) {
+                Type::Float => ("float2", "load_shared_floats"),
+                Type::Int | Type::Bool => ("int2", "load_shared_ints"),
+            };
+            let name = &field.name;
+            writeln!(text, "    const {pair} pair{index} = {read}(ring + ({index} * {block} + column) * 4);").expect("writing to a string");
+            writeln!(text, "    values[0].{name} = pair{index}.x, values[1].{name} = pair{index}.y;").expect("writing to a string");
+        }
+        text.push_str("}\n");
+        text
+    }
+}
+
+/// Inputs that are read from an array of rows.
+fn is_row_array(input: Input) -> bool {
+    matches!(input, Input::Statistic | Input::Shift | Input::Reduction(_) | Input::ArgMax | Input::Delta)
+}
+
+/// A function of statements and one value.
+pub(crate) fn function(signature: &str, statements: &[String], value: &str) -> String {
+    let mut text = format!("__device__ __forceinline__ {signature} {{\n");
+    for statement in statements {
+        writeln!(text, "    {statement}").expect("writing to a string");
+    }
+    writeln!(text, "    return {value};\n}}").expect("writing to a string");
+    text
+}
+
+/// A float constant of the machinery.
+pub(crate) fn literal(value: f32) -> String {
+    float_literal(value)
+}
