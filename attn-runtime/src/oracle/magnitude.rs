@@ -20,7 +20,7 @@ impl Naive<'_> {
     pub(crate) fn magnitudes(&self, output_grad: &[f64], statistic_grad: Option<&[f64]>) -> Magnitudes {
         let mut gradients = self.each_head(|batch, head| self.head_squares(batch, head, output_grad, statistic_grad));
         let lists = [&mut gradients.q, &mut gradients.k, &mut gradients.v];
-        lists.into_iter().chain(gradients.parameters.iter_mut().flatten()).for_each(square_roots);
+        lists.into_iter().chain(gradients.parameters.iter_mut().flatten()).for_each(|values| square_roots(values));
         Magnitudes { output: self.output_magnitude(), gradients }
     }
 
@@ -106,6 +106,6 @@ fn add_squares(sum: &mut [f64], factor: f64, values: &[f64]) {
     }
 }
 
-fn square_roots(values: &mut Vec<f64>) {
+fn square_roots(values: &mut [f64]) {
     values.iter_mut().for_each(|x| *x = x.sqrt());
 }
