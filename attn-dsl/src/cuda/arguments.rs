@@ -111,7 +111,7 @@ impl Argument {
 pub(crate) fn declare(
     definition: &Definition,
     [names, size_names]: [&[String]; 2],
-    members: &mut Vec<Argument>,
+    members: &mut [Argument],
 ) -> String {
     members.sort_by_key(|member| !member.is_wide());
     let mut text = String::from("struct Arguments {\n");

@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn float_literals_read_back() {
-        for value in [0.0f32, 1.0, -1.0, 0.1, 1.442_695, 1e-30, 3.4e38, 16_777_216.0, 1e7, -2.5e-5, 123_456.78] {
+        for value in [0.0f32, 1.0, -1.0, 0.1, 1.234_567, 1e-30, 3.4e38, 16_777_216.0, 1e7, -2.5e-5, 123_456.78] {
             let text = float_literal(value);
             let digits = text.strip_suffix('f').unwrap();
             let digits = digits.strip_suffix('.').unwrap_or(digits);
