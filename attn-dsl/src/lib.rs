@@ -11,11 +11,15 @@
 
 mod check;
 mod compile;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod definition;
 pub mod diagnostics;
 pub mod diff;
 pub mod ir;
 pub mod lower;
+#[cfg(feature = "cuda")]
+pub mod plan;
 pub mod simplify;
 pub mod syntax;
 #[cfg(feature = "testing")]

@@ -2,7 +2,7 @@
 
 mod support;
 
-use attn_dsl::ir::{Binary, Input, Reduction, Unary};
+use attn_dsl::ir::{Binary, Compare, Input, Reduction, Unary};
 use attn_dsl::lower::{Class, LowerError, SavedRow, lower};
 use support::dense::{Problem, Statistic, forward, gradients};
 use support::tiled::run;
@@ -149,6 +149,55 @@ fn normalizers_without_a_stable_form_are_refused_where_they_grow() {
         (z, z)
     });
     assert!(matches!(varies, LowerError::VariesWithKey { .. }), "{varies}");
+}
+
+/// `let a = f(a, a);` many times over is a small graph and an endless tree.
+#[test]
+fn shared_parts_are_walked_once() {
+    type Double = fn(&mut Builder, attn_dsl::ir::NodeId) -> attn_dsl::ir::NodeId;
+    let doublings: [Double; 4] = [
+        |b, a| {
+            let tanh = b.un(Unary::Tanh, a);
+            b.bin(Binary::Add, a, tanh)
+        },
+        |b, a| {
+            let sine = b.un(Unary::Sin, a);
+            b.bin(Binary::Mul, a, sine)
+        },
+        |b, a| {
+            let (one, half) = (b.float(1.0), b.float(0.5));
+            let positive = b.graph.compare(Compare::Gt, a, one);
+            let (then, otherwise) = (b.bin(Binary::Mul, a, half), b.bin(Binary::Add, a, half));
+            b.graph.select(positive, then, otherwise)
+        },
+        |b, a| {
+            let (square, one) = (b.bin(Binary::Mul, a, a), b.float(1.0));
+            let inner = b.bin(Binary::Add, square, one);
+            let root = b.un(Unary::Sqrt, inner);
+            b.bin(Binary::Max, root, a)
+        },
+    ];
+    for double in doublings {
+        let mut builder = Builder::new("doubled");
+        let mut score = builder.score();
+        for _ in 0..40 {
+            score = double(&mut builder, score);
+        }
+        lower(&builder.set_score(score).build()).expect("it lowers");
+    }
+    let mut builder = Builder::new("doubled normalizer");
+    let mut z = builder.reduction(Reduction::Sum);
+    for _ in 0..40 {
+        z = doublings[3](&mut builder, z);
+    }
+    let lowered = lower(&builder.set_normalizer(Some(z)).build()).expect("it lowers");
+    assert!(lowered.graph.len() < 20_000, "{}", lowered.graph.len());
+    let mut builder = Builder::new("doubled and refused");
+    let mut z = builder.reduction(Reduction::Sum);
+    for _ in 0..40 {
+        z = doublings[0](&mut builder, z);
+    }
+    lower(&builder.set_normalizer(Some(z)).build()).expect_err("tanh is not homogeneous");
 }
 
 #[test]

@@ -44,7 +44,10 @@ static ENTRIES: &[Entry] = &[
     entry::<SoftmaxN>("softmax-n", "Miller, Attention Is Off By One, 2023 (n learnable)"),
     entry::<Sink>("sink", "OpenAI, gpt-oss-120b & gpt-oss-20b Model Card, 2025"),
     entry::<ScalableSoftmax>("ssmax", "Nakanishi, Scalable-Softmax Is Superior for Attention, 2025"),
-    entry::<Sigmoid>("sigmoid", "Ramapuram et al., Theory, Analysis, and Best Practices for Sigmoid Self-Attention, 2024"),
+    entry::<Sigmoid>(
+        "sigmoid",
+        "Ramapuram et al., Theory, Analysis, and Best Practices for Sigmoid Self-Attention, 2024",
+    ),
     entry::<SigmoidBias>(
         "sigmoid-bias",
         "Ramapuram et al., Theory, Analysis, and Best Practices for Sigmoid Self-Attention, 2024 (bias learnable)",
@@ -76,7 +79,10 @@ static ENTRIES: &[Entry] = &[
         "t5bias-bidirectional",
         "Raffel et al., Exploring the Limits of Transfer Learning (T5), 2020, encoder",
     ),
-    entry::<DenseBias>("dense-bias", "Jumper et al., Highly Accurate Protein Structure Prediction with AlphaFold, 2021"),
+    entry::<DenseBias>(
+        "dense-bias",
+        "Jumper et al., Highly Accurate Protein Structure Prediction with AlphaFold, 2021",
+    ),
     entry::<Retention>("retention", "Sun et al., Retentive Network: A Successor to Transformer, 2023"),
     entry::<SlidingWindow>("sliding-window", "Beltagy et al., Longformer, 2020; Jiang et al., Mistral 7B, 2023"),
     entry::<PrefixLm>("prefix-lm", "Raffel et al., Exploring the Limits of Transfer Learning (T5), 2020"),

@@ -178,7 +178,7 @@ impl Checker<'_> {
         self.promote(&mut values, &format!("`{}`", name.text))?;
         let mut nodes: Vec<_> = values.iter().map(|(node, _)| *node).collect();
         if function.signature == Signature::Float {
-            nodes.iter_mut().for_each(|node| *node = self.to_float(*node));
+            nodes.iter_mut().for_each(|node| *node = self.promoted(*node));
         }
         if name.text == "floor" {
             self.refuse_learnable(nodes[0], span, "`floor`")?;

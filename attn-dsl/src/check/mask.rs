@@ -30,7 +30,6 @@ impl Checker<'_> {
             self.report(problem);
             return None;
         }
-        self.refuse_learnable(node, expr.span, "a mask")?;
         Some(Some(node))
     }
 

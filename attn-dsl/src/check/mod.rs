@@ -268,7 +268,7 @@ impl Checker<'_> {
             self.report(problem);
             return None;
         }
-        Some(self.to_float(node))
+        Some(self.promoted(node))
     }
 
     /// Outer `None`: reported. Inner `None`: there is nothing to divide by.

@@ -19,7 +19,7 @@ const BOOL_HELP: &str = "choose numbers, `if condition { 1.0 } else { 0.0 }`, or
 
 impl Checker<'_> {
     /// An integer as the float of the same value.
-    pub(super) fn to_float(&mut self, node: NodeId) -> NodeId {
+    pub(super) fn promoted(&mut self, node: NodeId) -> NodeId {
         match *self.graph.op(node) {
             Op::Int(value) => {
                 let span = self.spans.get(&node).copied();
@@ -44,7 +44,7 @@ impl Checker<'_> {
             }
         }
         if nodes.iter().any(|&(node, _)| self.graph.ty(node) == Type::Float) {
-            nodes.iter_mut().for_each(|(node, _)| *node = self.to_float(*node));
+            nodes.iter_mut().for_each(|(node, _)| *node = self.promoted(*node));
         }
         fine.then_some(())
     }
@@ -152,7 +152,7 @@ impl Checker<'_> {
             self.refuse_learnable(a, operand.span, what)?;
         }
         Some(match (element, self.graph.ty(a)) {
-            (Element::F32, Type::Int) => self.to_float(a),
+            (Element::F32, Type::Int) => self.promoted(a),
             (Element::F32, _) => self.graph.cast(Type::Float, a),
             (Element::I32, _) => self.graph.cast(Type::Int, a),
         })

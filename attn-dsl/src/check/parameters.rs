@@ -181,6 +181,10 @@ impl Checker<'_> {
         }
         let node = self.graph.parameter(declared.id, nodes, parameter.ty);
         self.spans.insert(node, span);
+        if self.place == super::Place::Mask {
+            // Here and not for the whole mask, so that it is reported also where another part of the mask is wrong.
+            self.refuse_learnable(node, span, "a mask")?;
+        }
         Some(node)
     }
 

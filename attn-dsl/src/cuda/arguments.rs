@@ -72,6 +72,7 @@ impl RowArray {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Length {
+    Batches,
     Heads,
     /// Query heads that share a head of k and v.
     Group,
@@ -107,7 +108,11 @@ impl Argument {
 }
 
 /// Orders the members and writes the declaration of `struct Arguments`.
-pub(crate) fn declare(definition: &Definition, names: &[String], members: &mut Vec<Argument>) -> String {
+pub(crate) fn declare(
+    definition: &Definition,
+    [names, size_names]: [&[String]; 2],
+    members: &mut Vec<Argument>,
+) -> String {
     members.sort_by_key(|member| !member.is_wide());
     let mut text = String::from("struct Arguments {\n");
     let mut line = |declaration: String| writeln!(text, "    {declaration};").expect("writing to a string");
@@ -130,11 +135,12 @@ pub(crate) fn declare(definition: &Definition, names: &[String], members: &mut V
             Argument::Partial(id) => line(format!("float* grad_{}", names[id.0 as usize])),
             Argument::DenseGrad(id) => line(format!("DenseGrad grad_{}", names[id.0 as usize])),
             Argument::Length(length) => line(match length {
+                Length::Batches => "int batches".to_owned(),
                 Length::Heads => "int heads".to_owned(),
                 Length::Group => "int group   /* query heads that share a head of k and v */".to_owned(),
                 Length::QueryLen => "int q_len".to_owned(),
                 Length::KeyLen => "int kv_len".to_owned(),
-                Length::Size(id) => format!("int size_{}", definition.sizes[*id as usize]),
+                Length::Size(id) => format!("int size_{}", size_names[*id as usize]),
             }),
             Argument::Scale => line("float scale".to_owned()),
         }

@@ -12,8 +12,7 @@ use std::fmt::Write;
 use super::expression::{Emitter, float_literal, type_name};
 use super::names::Names;
 use crate::definition::Definition;
-use crate::ir::print::{Names as PrintNames, print_expression_with};
-use crate::ir::{Graph, Input, NodeId, Op, Reduction, Type};
+use crate::ir::{Graph, Input, Names as PrintNames, NodeId, Op, Reduction, Type, print_expression_with};
 
 /// A structure of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

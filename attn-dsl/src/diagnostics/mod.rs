@@ -101,10 +101,7 @@ impl Problem {
     fn into_error(self) -> syn::Error {
         use proc_macro2::{Ident, TokenStream, TokenTree};
         let mut text = self.message;
-        for (_, label) in self.labels.iter().filter(|(_, label)| !label.is_empty()) {
-            text.push_str("\n  note: ");
-            text.push_str(label);
-        }
+        // Stable rustc shows one place an error: what labels say of other places would mislead here.
         if let Some(help) = &self.help {
             text.push_str("\n  help: ");
             text.push_str(help);

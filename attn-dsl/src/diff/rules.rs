@@ -1,7 +1,7 @@
 //! What each operation passes on to its operands: `adjoint * d operation / d operand`.
 //!
-//! Invariant: a factor is multiplied inside the selects of an adjoint, so that where an adjoint is selected to zero no
-//! infinite factor meets it.
+//! Invariant: where an adjoint is selected to zero no infinite factor meets it: a factor is multiplied inside the selects (of
+//! up to [`LEAVES`] leaves, lest expressions grow without bound).
 
 use std::f64::consts::{FRAC_2_SQRT_PI, LN_2};
 
@@ -164,22 +164,55 @@ pub(super) fn times(graph: &mut Graph, g: NodeId, factor: NodeId) -> NodeId {
     })
 }
 
-/// `g` with each arm of its outermost selects mapped; zeros stay.
+/// The most leaves of nested selects that a factor is multiplied into: beyond it is multiplied outside of them.
+const LEAVES: usize = 16;
+
+/// `g` mapped: inside its outermost selects where an arm of theirs is zero and stays so.
 fn map(graph: &mut Graph, g: NodeId, f: &mut impl FnMut(&mut Graph, NodeId) -> NodeId) -> NodeId {
+    let (mut leaves, mut zeros) = (0, 0);
+    count_leaves(graph, g, &mut leaves, &mut zeros);
+    if zeros > 0 && leaves <= LEAVES { map_leaves(graph, g, f) } else { f(graph, g) }
+}
+
+fn is_zero(graph: &Graph, id: NodeId) -> bool {
+    graph.as_float(id) == Some(0.0)
+}
+
+fn count_leaves(graph: &Graph, g: NodeId, leaves: &mut usize, zeros: &mut usize) {
     match *graph.op(g) {
-        Op::Float(bits) if f64::from_bits(bits) == 0.0 => g,
+        _ if *leaves > LEAVES => {}
+        Op::Select { then, otherwise, .. } => {
+            count_leaves(graph, then, leaves, zeros);
+            count_leaves(graph, otherwise, leaves, zeros);
+        }
+        _ => {
+            *leaves += 1;
+            *zeros += usize::from(is_zero(graph, g));
+        }
+    }
+}
+
+fn map_leaves(graph: &mut Graph, g: NodeId, f: &mut impl FnMut(&mut Graph, NodeId) -> NodeId) -> NodeId {
+    match *graph.op(g) {
         Op::Select { condition, then, otherwise } => {
-            let then = map(graph, then, f);
-            let otherwise = map(graph, otherwise, f);
+            let then = map_leaves(graph, then, f);
+            let otherwise = map_leaves(graph, otherwise, f);
             graph.select(condition, then, otherwise)
         }
+        _ if is_zero(graph, g) => g,
         _ => f(graph, g),
     }
 }
 
 /// `a + b`, inside their selects where the conditions agree.
 pub(super) fn plus(graph: &mut Graph, a: NodeId, b: NodeId) -> NodeId {
-    let is_zero = |graph: &Graph, id| graph.as_float(id) == Some(0.0);
+    plus_to(graph, a, b, DEEPEST)
+}
+
+/// How many nested selects are merged: what is below them may be shared, and be met once for each way to it.
+const DEEPEST: usize = 6;
+
+fn plus_to(graph: &mut Graph, a: NodeId, b: NodeId, depth: usize) -> NodeId {
     if is_zero(graph, a) {
         return b;
     }
@@ -190,9 +223,9 @@ pub(super) fn plus(graph: &mut Graph, a: NodeId, b: NodeId) -> NodeId {
         (
             Op::Select { condition, then, otherwise },
             Op::Select { condition: same, then: then_b, otherwise: otherwise_b },
-        ) if condition == same => {
-            let then = plus(graph, then, then_b);
-            let otherwise = plus(graph, otherwise, otherwise_b);
+        ) if condition == same && depth > 0 => {
+            let then = plus_to(graph, then, then_b, depth - 1);
+            let otherwise = plus_to(graph, otherwise, otherwise_b, depth - 1);
             graph.select(condition, then, otherwise)
         }
         _ => graph.sum(a, b),

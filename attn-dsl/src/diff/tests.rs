@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::derivative;
 use crate::ir::evaluate::{Environment, Value, evaluate};
-use crate::ir::random::{Place, draw, is_moderate, places, steps};
+use crate::ir::random::{Place, draw, is_regular, places, steps};
 use crate::ir::{Binary, Compare, Graph, Input, NodeId, ParameterId, Unary, print_expression};
 use crate::simplify::simplify;
 
@@ -32,7 +32,7 @@ proptest! {
             evaluate(graph, root, &Place { product: place.product + by, ..place.clone() }).float()
         });
         let of_read = numeric(|by| evaluate(graph, root, &MovedRead { place: &place, by }).float());
-        prop_assume!(is_moderate(graph, root, &place) && of_product.is_some() && of_read.is_some());
+        prop_assume!(is_regular(graph, root, &place) && of_product.is_some() && of_read.is_some());
         let one = drawn.graph.float(1.0);
         let grads = derivative(&mut drawn.graph, root, &targets, one);
         for (grad, expected) in grads.into_iter().zip([of_product, of_read]) {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{Binary, Compare, Input, Op, ParameterId, Rate, Type, Unary};
+use super::{Binary, Compare, Input, Op, ParameterId, Rate, Reduction, Type, Unary};
 
 /// A node of one [`Graph`]. Order is topological.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +23,8 @@ struct Node {
     op: Op,
     ty: Type,
     rate: Rate,
+    /// The bits of the inputs that are read, as [`input_bit`] numbers them.
+    inputs: u32,
 }
 
 /// An arena of expressions. Cloning keeps the ids valid.
@@ -68,6 +70,11 @@ impl Graph {
         self.nodes[id.index()].rate
     }
 
+    /// Whether a node reads an input (for a named length: any of them). Takes no walk.
+    pub fn reads(&self, id: NodeId, input: Input) -> bool {
+        self.nodes[id.index()].inputs & input_bit(input) != 0
+    }
+
     /// Adds an operation, or finds it.
     ///
     /// # Panics
@@ -82,8 +89,13 @@ impl Graph {
             _ => Rate::UNIFORM,
         };
         let rate = op.operands().iter().fold(own, |rate, &a| rate.union(self.rate(a)));
+        let read = match &op {
+            Op::Input(input) => input_bit(*input),
+            _ => 0,
+        };
+        let inputs = op.operands().iter().fold(read, |inputs, &a| inputs | self.nodes[a.index()].inputs);
         let id = NodeId(u32::try_from(self.nodes.len()).expect("a graph holds fewer than 2^32 nodes"));
-        self.nodes.push(Node { op: op.clone(), ty, rate });
+        self.nodes.push(Node { op: op.clone(), ty, rate, inputs });
         self.interned.insert(op, id);
         id
     }
@@ -235,6 +247,18 @@ impl Graph {
         self.ids().filter(|id| live[id.index()]).collect()
     }
 
+    /// How many nodes `root` has when written out as a tree, shared parts as often as they are used; saturates.
+    ///
+    /// A chain of `let a = a + a;` doubles it at each step: walks that do not remember what they have seen ask first.
+    pub fn tree_size(&self, root: NodeId) -> usize {
+        let mut sizes: HashMap<NodeId, usize> = HashMap::new();
+        for id in self.reachable(&[root]) {
+            let size = self.op(id).operands().iter().fold(1usize, |size, a| size.saturating_add(sizes[a]));
+            sizes.insert(id, size);
+        }
+        sizes[&root]
+    }
+
     /// Whether any node that `root` needs satisfies `test`.
     pub fn any(&self, root: NodeId, test: impl Fn(&Op) -> bool) -> bool {
         self.reachable(&[root]).into_iter().any(|id| test(self.op(id)))
@@ -257,4 +281,31 @@ impl Graph {
     pub fn substitute(&mut self, root: NodeId, from: NodeId, to: NodeId) -> NodeId {
         self.rewrite(root, |_, id| (id == from).then_some(to))
     }
+}
+
+/// A bit for each input; all named lengths share one.
+fn input_bit(input: Input) -> u32 {
+    let at = match input {
+        Input::Product => 0,
+        Input::Score => 1,
+        Input::Batch => 2,
+        Input::Head => 3,
+        Input::Query => 4,
+        Input::Key => 5,
+        Input::Scale => 6,
+        Input::HeadDim => 7,
+        Input::QueryLen => 8,
+        Input::KeyLen => 9,
+        Input::LiveKeys => 10,
+        Input::Size(_) => 11,
+        Input::Reduction(Reduction::Sum) => 12,
+        Input::Reduction(Reduction::Max) => 13,
+        Input::Reduction(Reduction::SumSquares) => 14,
+        Input::Shift => 15,
+        Input::Statistic => 16,
+        Input::ArgMax => 17,
+        Input::Delta => 18,
+        Input::OutputGradProduct => 19,
+    };
+    1 << at
 }

@@ -4,6 +4,7 @@
 //!
 //! Invariant: the text depends on the expression alone, never on node ids.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -28,14 +29,17 @@ impl Names<'_> {
     }
 }
 
-/// One expression on one line.
+/// The most nodes that are printed on one line: shared parts are written out, and could be without end.
+const LONGEST: usize = 1000;
+
+/// One expression on one line; what is too long ends in `…`.
 pub fn print_expression(graph: &Graph, node: NodeId) -> String {
     print_expression_with(graph, node, Names::default())
 }
 
 /// One expression on one line, with the user's names.
 pub fn print_expression_with(graph: &Graph, node: NodeId, names: Names<'_>) -> String {
-    Printer { graph, names, bound: HashMap::new() }.print(node, Precedence::Lowest)
+    Printer { graph, names, bound: HashMap::new(), left: Cell::new(LONGEST) }.print(node, Precedence::Lowest)
 }
 
 /// Named expressions, one a line; what several of them share, or one of them uses twice, is bound by `let` before.
@@ -46,7 +50,7 @@ pub fn print_program(graph: &Graph, roots: &[(&str, NodeId)], names: Names<'_>) 
     for &id in ids.iter().chain(order.iter().flat_map(|&id| graph.op(id).operands()).collect::<Vec<_>>().iter()) {
         *uses.entry(id).or_default() += 1;
     }
-    let mut printer = Printer { graph, names, bound: HashMap::new() };
+    let mut printer = Printer { graph, names, bound: HashMap::new(), left: Cell::new(usize::MAX) };
     let mut text = String::new();
     for &id in &order {
         if uses[&id] > 1 && !is_leaf(graph, id) {
@@ -102,6 +106,8 @@ struct Printer<'a> {
     graph: &'a Graph,
     names: Names<'a>,
     bound: HashMap<NodeId, String>,
+    /// How many nodes may still be printed.
+    left: Cell<usize>,
 }
 
 impl Printer<'_> {
@@ -109,6 +115,8 @@ impl Printer<'_> {
         if let Some(name) = self.bound.get(&id) {
             return name.clone();
         }
+        let Some(left) = self.left.get().checked_sub(1) else { return "…".to_owned() };
+        self.left.set(left);
         let (text, own) = self.bare(id);
         if own < around { format!("({text})") } else { text }
     }

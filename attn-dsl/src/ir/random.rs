@@ -121,12 +121,22 @@ pub(crate) fn draw(steps: &[Step]) -> Drawn {
     Drawn { graph, root, product, read }
 }
 
-/// Whether everything that `root` is computed from is a number of moderate size at a place, and no root is taken of 0, where
-/// its derivative is infinite.
-pub(crate) fn is_moderate(graph: &Graph, root: NodeId, place: &impl Environment) -> bool {
-    graph.reachable(&[root]).into_iter().all(|id| match evaluate(graph, id, place) {
-        Value::Float(value) if matches!(graph.op(id), Op::Unary(Unary::Sqrt, _)) => value > 0.0 && value < 1e6,
-        Value::Float(value) => value.abs() < 1e6,
-        _ => true,
+/// Whether everything that `root` is computed from is a number of moderate size at a place, and nothing is at a kink there: no
+/// root or absolute value of 0, no minimum, maximum or comparison of equals.
+pub(crate) fn is_regular(graph: &Graph, root: NodeId, place: &impl Environment) -> bool {
+    let at = |id: NodeId| evaluate(graph, id, place);
+    graph.reachable(&[root]).into_iter().all(|id| {
+        let is_kink = match *graph.op(id) {
+            Op::Unary(Unary::Sqrt | Unary::Abs, a) => at(a) == Value::Float(0.0),
+            Op::Binary(Binary::Min | Binary::Max, a, b) | Op::Compare(_, a, b) => {
+                graph.ty(a) == Type::Float && a != b && at(a) == at(b)
+            }
+            _ => false,
+        };
+        let is_moderate = match at(id) {
+            Value::Float(value) => value.abs() < 1e6,
+            _ => true,
+        };
+        is_moderate && !is_kink
     })
 }

@@ -18,13 +18,11 @@ use std::f64::consts::LOG2_E;
 
 use crate::definition::Definition;
 use crate::diff::derivative;
-use crate::ir::{Compare, Graph, Input, NodeId, Op, Reduction, Unary};
+use crate::ir::{Compare, Graph, Input, NodeId, Op, Unary};
 use crate::simplify::split_tile_factor;
 
 use super::forward::{Weights, in_powers_of_two};
-use super::{Backward, Class, ParameterGradient};
-
-const REDUCTIONS: [Reduction; 3] = [Reduction::Sum, Reduction::SumSquares, Reduction::Max];
+use super::{Backward, Class, ParameterGradient, REDUCTIONS};
 
 /// Derives the backward pass of `weights`.
 pub(super) fn backward(graph: &mut Graph, definition: &Definition, weights: &Weights) -> Backward {
@@ -39,7 +37,7 @@ pub(super) fn backward(graph: &mut Graph, definition: &Definition, weights: &Wei
     parameters.splice(0..0, pair_gradients);
     let (product_grad_scale, product_grad) = split_tile_factor(builder.graph, product_grad);
     let roots = parameters.iter().map(|gradient| gradient.value).chain([product_grad]);
-    let needs_delta = roots.into_iter().any(|root| graph.any(root, |op| *op == Op::Input(Input::Delta)));
+    let needs_delta = roots.into_iter().any(|root| graph.reads(root, Input::Delta));
     Backward { probability, product_grad, product_grad_scale, needs_delta, parameters }
 }
 

@@ -10,7 +10,7 @@ use crate::ir::{Graph, Input, Names, NodeId, Op, Unary, print_expression_with};
 use crate::simplify::{distribute, simplify};
 
 use super::shift::shifted_normalizer;
-use super::{Class, LowerError};
+use super::{Class, LowerError, REDUCTIONS};
 
 /// The weights of a row and what they are divided by.
 pub(super) struct Weights {
@@ -37,7 +37,8 @@ pub(super) fn weights(graph: &mut Graph, definition: &Definition) -> Result<Weig
         Some(node) => Some(in_powers_of_two(graph, node)).filter(|&z| graph.as_float(z) != Some(1.0)),
         None => None,
     };
-    let reduces = normalizer.is_some_and(|z| graph.any(z, |op| matches!(op, Op::Input(Input::Reduction(_)))));
+    let reduces =
+        normalizer.is_some_and(|z| REDUCTIONS.iter().any(|&reduction| graph.reads(z, Input::Reduction(reduction))));
     let exponent = match *graph.op(weight) {
         Op::Unary(op @ (Unary::Exp | Unary::Exp2), exponent) => Some((op, exponent)),
         _ => None,

@@ -39,6 +39,9 @@ use crate::simplify::simplify;
 
 pub use error::LowerError;
 
+/// In the order in which gradients through them are taken.
+const REDUCTIONS: [Reduction; 3] = [Reduction::Sum, Reduction::SumSquares, Reduction::Max];
+
 /// How a row is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -162,7 +165,7 @@ pub fn lower(definition: &Definition) -> Result<Lowered, LowerError> {
     let mut roots = backward_roots;
     roots.push(weights.pair);
     roots.extend(weights.normalizer.iter().chain(&mask).chain(&weights.floors));
-    let needs_live_keys = roots.iter().any(|&root| graph.any(root, |op| *op == Op::Input(Input::LiveKeys)));
+    let needs_live_keys = roots.iter().any(|&root| graph.reads(root, Input::LiveKeys));
     let forward = Forward {
         pair: weights.pair,
         shift_floors: weights.floors,

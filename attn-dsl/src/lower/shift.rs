@@ -10,12 +10,13 @@
 //!   to: a free part at a degree above 0 has `m >= 0` for a floor, or `m >= g / d` when it is `2^g`.
 //! * At `m` = any value not below the floors the result is exactly `2^-m Z`.
 
+use std::collections::HashMap;
 use std::f64::consts::{LN_2, LOG2_E};
 
 use crate::ir::{Binary, Compare, Graph, Input, NodeId, Op, Reduction, Type, Unary, print_expression_with};
 use crate::simplify::{distribute, simplify};
 
-use super::{LowerError, forward::with_names};
+use super::{LowerError, REDUCTIONS, forward::with_names};
 use crate::definition::Definition;
 
 /// The shifted normalizer and the floors of the shift, in log2 units; neither is simplified.
@@ -25,25 +26,42 @@ pub(super) fn shifted_normalizer(
     normalizer: NodeId,
 ) -> Result<(NodeId, Vec<NodeId>), LowerError> {
     let shift = graph.input(Input::Shift);
-    let mut shifter = Shifter { graph, definition, shift, floors: Vec::new() };
+    let mut shifter =
+        Shifter { graph, definition, shift, floors: Vec::new(), degrees: HashMap::new(), images: HashMap::new() };
     let shifted = shifter.at(normalizer, 1.0)?;
     Ok((shifted, shifter.floors))
 }
+
+/// The largest free part, written out as a tree, that exponentials are looked for in.
+const LARGEST_FREE: usize = 1 << 10;
 
 struct Shifter<'a> {
     graph: &'a mut Graph,
     definition: &'a Definition,
     shift: NodeId,
     floors: Vec<NodeId>,
+    /// Degrees that are known.
+    degrees: HashMap<NodeId, Option<f64>>,
+    /// Parts that are rewritten, by node and degree.
+    images: HashMap<(NodeId, u64), NodeId>,
 }
 
 impl Shifter<'_> {
     fn is_free(&self, node: NodeId) -> bool {
-        !self.graph.any(node, |op| matches!(op, Op::Input(Input::Reduction(_))))
+        !REDUCTIONS.iter().any(|&reduction| self.graph.reads(node, Input::Reduction(reduction)))
     }
 
     /// How `node` grows with the weights; `None` when it is free.
-    fn degree(&self, node: NodeId) -> Result<Option<f64>, LowerError> {
+    fn degree(&mut self, node: NodeId) -> Result<Option<f64>, LowerError> {
+        if let Some(&degree) = self.degrees.get(&node) {
+            return Ok(degree);
+        }
+        let degree = self.find_degree(node)?;
+        self.degrees.insert(node, degree);
+        Ok(degree)
+    }
+
+    fn find_degree(&mut self, node: NodeId) -> Result<Option<f64>, LowerError> {
         if self.is_free(node) {
             return Ok(None);
         }
@@ -76,7 +94,20 @@ impl Shifter<'_> {
 
     /// `2^(-degree * m) * node`.
     fn at(&mut self, node: NodeId, degree: f64) -> Result<NodeId, LowerError> {
-        let Some(own) = self.degree(node)? else { return self.free_at(node, node, degree) };
+        let key = (node, degree.to_bits());
+        if let Some(&image) = self.images.get(&key) {
+            return Ok(image);
+        }
+        let image = match self.degree(node)? {
+            Some(own) => self.reducing_at(node, own, degree)?,
+            None => self.free_at(node, node, degree)?,
+        };
+        self.images.insert(key, image);
+        Ok(image)
+    }
+
+    /// A part that reads reductions and has degree `own`, at a degree.
+    fn reducing_at(&mut self, node: NodeId, own: f64, degree: f64) -> Result<NodeId, LowerError> {
         if degree < own {
             let expression = self.print(node);
             return Err(LowerError::Unstable { node, expression, degree: own, allowed: degree });
@@ -171,6 +202,9 @@ impl Shifter<'_> {
             return Err(LowerError::Unstable { node: named, expression, degree: 0.0, allowed: degree });
         }
         let node = simplify(self.graph, node);
+        if self.graph.tree_size(node) > LARGEST_FREE {
+            return Ok(self.lowered(node, degree));
+        }
         if degree == 0.0 || self.graph.as_float(node) == Some(0.0) {
             return Ok(node);
         }

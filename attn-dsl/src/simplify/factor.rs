@@ -6,7 +6,7 @@
 
 use crate::ir::{Binary, Graph, NodeId, Op, Unary};
 
-use super::simplify;
+use super::{LARGEST_TREE, simplify};
 
 /// A factor that pairs share, or the divisor by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +19,12 @@ enum Power {
 /// `node = factor * rest`, `factor` of tile rate and as much as can be found; `None` is 1. Both are simplified.
 ///
 /// Factors are found in products, quotients and negations, and in what the arms of sums and selects have in common (an arm
-/// that is zero has every factor).
+/// that is zero has every factor). Nothing is looked for in an expression of thousands of nodes.
 pub fn split_tile_factor(graph: &mut Graph, node: NodeId) -> (Option<NodeId>, NodeId) {
     let node = simplify(graph, node);
+    if graph.tree_size(node) > LARGEST_TREE {
+        return (None, node);
+    }
     let Some(mut powers) = powers_of(graph, node).filter(|powers| !powers.is_empty()) else {
         return (None, node);
     };

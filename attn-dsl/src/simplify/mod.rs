@@ -28,6 +28,9 @@ use crate::ir::{Graph, NodeId, Op, Type, Unary};
 pub use factor::split_tile_factor;
 pub(crate) use products::distribute;
 
+/// The largest expression, written out as a tree, that is walked without a memory of shared parts.
+const LARGEST_TREE: usize = 1 << 12;
+
 /// The simplest form of `root` that the rules know.
 pub fn simplify(graph: &mut Graph, root: NodeId) -> NodeId {
     Simplifier::default().simplify(graph, root, false)

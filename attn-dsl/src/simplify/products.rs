@@ -94,8 +94,9 @@ impl Chain {
             return graph.float(0.0);
         }
         let order = |graph: &Graph, id: NodeId| {
-            let is_grad = reads(graph, id, |input| input == Input::OutputGradProduct);
-            (!is_grad, !reads(graph, id, is_row_result), id)
+            // What only the backward pass reads comes first, the gradient of P before all.
+            let is_row = graph.reads(id, Input::Statistic) || graph.reads(id, Input::Delta);
+            (!graph.reads(id, Input::OutputGradProduct), !is_row, id)
         };
         self.over.sort_by_cached_key(|&id| order(graph, id));
         self.under.sort_by_cached_key(|&id| order(graph, id));
@@ -150,15 +151,6 @@ fn product(graph: &mut Graph, mut factors: Vec<NodeId>, group: usize) -> Option<
     }
 }
 
-fn reads(graph: &Graph, id: NodeId, test: impl Fn(Input) -> bool) -> bool {
-    graph.any(id, |op| matches!(op, Op::Input(input) if test(*input)))
-}
-
-/// What only the backward pass reads.
-fn is_row_result(input: Input) -> bool {
-    matches!(input, Input::Statistic | Input::Delta)
-}
-
 fn negate(graph: &mut Graph, id: NodeId) -> NodeId {
     match graph.as_float(id) {
         Some(value) => graph.float(-value),
@@ -196,17 +188,25 @@ pub(super) fn normalize(graph: &mut Graph, id: NodeId) -> Option<NodeId> {
 /// `factor * id` for a positive constant, moved to the products inside sums, negations, selects, minima and maxima, where it
 /// meets other constants. Not simplified.
 pub(crate) fn distribute(graph: &mut Graph, id: NodeId, factor: f64) -> NodeId {
+    if graph.tree_size(id) > super::LARGEST_TREE {
+        let factor = graph.float(factor);
+        return graph.product(id, factor);
+    }
+    distribute_into(graph, id, factor)
+}
+
+fn distribute_into(graph: &mut Graph, id: NodeId, factor: f64) -> NodeId {
     match *graph.op(id) {
         Op::Binary(op @ (Binary::Add | Binary::Sub | Binary::Min | Binary::Max), a, b) => {
-            let (a, b) = (distribute(graph, a, factor), distribute(graph, b, factor));
+            let (a, b) = (distribute_into(graph, a, factor), distribute_into(graph, b, factor));
             graph.binary(op, a, b)
         }
         Op::Select { condition, then, otherwise } => {
-            let (then, otherwise) = (distribute(graph, then, factor), distribute(graph, otherwise, factor));
+            let (then, otherwise) = (distribute_into(graph, then, factor), distribute_into(graph, otherwise, factor));
             graph.select(condition, then, otherwise)
         }
         Op::Unary(Unary::Neg, a) => {
-            let a = distribute(graph, a, factor);
+            let a = distribute_into(graph, a, factor);
             graph.unary(Unary::Neg, a)
         }
         _ => {

@@ -44,7 +44,7 @@ pub(super) const RULES: &[Rule] = rules! {
     "x + 0 = x" => |g, n| { let (a, b) = add(g, n)?; zero(g, b).then_some(a) };
     "x - 0 = x" => |g, n| { let (a, b) = sub(g, n)?; zero(g, b).then_some(a) };
     "0 - x = -x" => |g, n| { let (a, b) = sub(g, n)?; zero(g, a).then(|| g.unary(Unary::Neg, b)) };
-    // Of floats: integer terms have an order of their own, in which a constant stands before what varies by key.
+    // Of floats: integer terms have an order of their own.
     "c + x = x + c" => |g, n| { let (a, b) = add(g, n)?; (float(g, a) && constant(g, a) && !constant(g, b)).then(|| g.sum(b, a)) };
     "x + -y = x - y" => |g, n| { let (a, b) = add(g, n)?; let b = negated(g, b)?; Some(g.difference(a, b)) };
     "x - -y = x + y" => |g, n| { let (a, b) = sub(g, n)?; let b = negated(g, b)?; Some(g.sum(a, b)) };

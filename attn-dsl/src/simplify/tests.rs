@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{rules, simplify, split_tile_factor};
 use crate::ir::evaluate::evaluate;
-use crate::ir::random::{Place, draw, is_moderate, places, steps};
+use crate::ir::random::{Place, draw, is_regular, places, steps};
 use crate::ir::{Binary, Compare, Graph, Input, NodeId, Op, ParameterId, Type, Unary, print_expression as print};
 
 /// A graph with short names for leaves and operations.
@@ -200,7 +200,7 @@ fn tile_factors_come_out_of_products_sums_and_selects() {
     assert_eq!(split(zero), (None, "0.0".to_owned()));
 }
 
-/// Whether a value is finite, all that it is computed from is, and it barely moves when the inputs do: rounding and the
+/// Whether a place is regular and the value barely moves when the inputs do: rounding and the
 /// choice of a branch may then not matter.
 fn is_well_conditioned(graph: &Graph, root: NodeId, place: &Place) -> bool {
     let value = evaluate(graph, root, place).float();
@@ -212,10 +212,10 @@ fn is_well_conditioned(graph: &Graph, root: NodeId, place: &Place) -> bool {
             row: place.row.map(|row| row - 0.9 * by),
             ..place.clone()
         };
-        is_moderate(graph, root, &moved)
+        is_regular(graph, root, &moved)
             && (evaluate(graph, root, &moved).float() - value).abs() <= 1e-5 * (1.0 + value.abs())
     };
-    is_moderate(graph, root, place) && agrees(1e-8) && agrees(-1e-8)
+    is_regular(graph, root, place) && agrees(1e-8) && agrees(-1e-8)
 }
 
 proptest! {

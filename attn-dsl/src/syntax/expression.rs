@@ -109,7 +109,7 @@ impl Converter<'_> {
                 let block = self.block(&e.block);
                 if block.lets.is_empty() { block.value.kind } else { ExprKind::Block(block) }
             }
-            syn::Expr::Closure(e) => self.closure(e, span),
+            syn::Expr::Closure(e) => self.closure(e),
             _ => self.other(expr, span),
         }
     }
@@ -351,7 +351,7 @@ impl Converter<'_> {
         Some(Let { name: name?, value })
     }
 
-    fn closure(&mut self, e: &syn::ExprClosure, span: Span) -> ExprKind {
+    fn closure(&mut self, e: &syn::ExprClosure) -> ExprKind {
         if e.asyncness.is_some() || e.capture.is_some() || e.constness.is_some() || e.lifetimes.is_some() {
             let place = Span::of(e);
             self.unsupported("closure modifiers are", place, "write `|s, b, h, q, kv| ...`");
@@ -392,7 +392,6 @@ impl Converter<'_> {
             }
             arguments.push(argument);
         }
-        let _ = span;
         ExprKind::Closure { arguments, body: self.boxed(&e.body) }
     }
 

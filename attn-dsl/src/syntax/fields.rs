@@ -221,12 +221,12 @@ fn cast_before_less(tokens: &TokenStream) -> Option<Span> {
     let tokens: Vec<_> = tokens.clone().into_iter().collect();
     let is_word =
         |token: &TokenTree, words: &[&str]| matches!(token, TokenTree::Ident(i) if words.iter().any(|w| i == w));
-    let here = tokens.windows(3).find(|three| {
-        is_word(&three[0], &["as"])
-            && is_word(&three[1], &["f32", "i32", "f64", "i64", "u32", "usize"])
-            && is_punct(&three[2], '<')
+    let types = ["f32", "i32", "f64", "i64", "u32", "usize"];
+    let here = tokens.windows(3).enumerate().find(|(at, three)| {
+        let less = is_punct(&three[2], '<') && !tokens.get(at + 3).is_some_and(|next| is_punct(next, '='));
+        less && is_word(&three[0], &["as"]) && is_word(&three[1], &types)
     });
-    here.map(|three| Span::token(three[2].span())).or_else(|| {
+    here.map(|(_, three)| Span::token(three[2].span())).or_else(|| {
         tokens.iter().find_map(|token| match token {
             TokenTree::Group(group) => cast_before_less(&group.stream()),
             _ => None,

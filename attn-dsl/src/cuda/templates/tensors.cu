@@ -23,3 +23,10 @@ struct Array<T, 0> {
     const T* data;
 };
 //% endif
+//% if needs.DenseGrad
+// A gradient [b, h, q, kv] of f32: a stride of 0 broadcasts.
+struct DenseGrad {
+    float* data;
+    i64 batch, head, query, key;
+};
+//% endif

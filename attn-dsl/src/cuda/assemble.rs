@@ -1,0 +1,323 @@
+//! What all kernels of a variant share: names, the head comment, the prelude and the order of the parts.
+
+use std::fmt::Write;
+
+use minijinja::{Value, context};
+
+use super::arguments::{Argument, Length, declare};
+use super::mask::MaskBounds;
+use super::names::Names;
+use super::render::render;
+use super::values::{Place, Values, function};
+use crate::definition::Definition;
+use crate::ir::{Graph, Input, NodeId, Op, ParameterId, SizeId};
+use crate::lower::{Class, Lowered};
+use crate::plan::{ElementType, Pass, Shape, Target, Tiles};
+
+/// A variant on its way to source: its graph (which grows), its bounds and its names.
+pub(crate) struct Variant<'a> {
+    pub(crate) lowered: &'a Lowered,
+    pub(crate) graph: Graph,
+    pub(crate) shape: Shape,
+    pub(crate) target: Target,
+    pub(crate) bounds: MaskBounds,
+    pub(crate) names: Vec<String>,
+    pub(crate) size_names: Vec<String>,
+}
+
+impl<'a> Variant<'a> {
+    pub(crate) fn new(lowered: &'a Lowered, shape: Shape, target: Target) -> Self {
+        let mut graph = lowered.graph.clone();
+        let bounds = MaskBounds::of(&mut graph, lowered.mask);
+        // kernels that read rows need both, whether the variant does or not
+        graph.input(Input::Batch);
+        graph.input(Input::Head);
+        let mut names = Names::default();
+        let parameters = lowered.definition.parameters.iter().map(|parameter| names.unique(&parameter.name)).collect();
+        let mut names = Names::default();
+        let size_names = lowered.definition.sizes.iter().map(|size| names.unique(size)).collect();
+        Variant { lowered, graph, shape, target, bounds, names: parameters, size_names }
+    }
+
+    pub(crate) fn definition(&self) -> &Definition {
+        &self.lowered.definition
+    }
+
+    pub(crate) fn precise(&self) -> bool {
+        self.shape.element() == ElementType::F32
+    }
+
+    /// Whether the number of live keys has no closed form and is counted by a kernel.
+    pub(crate) fn counts_live_keys(&self) -> bool {
+        self.lowered.needs_live_keys && self.bounds.residual
+    }
+
+    pub(crate) fn values(&self) -> Values<'_> {
+        Values::new(
+            &self.graph,
+            self.definition(),
+            [&self.names, &self.size_names],
+            self.precise(),
+            self.shape.head_dim(),
+            self.counts_live_keys(),
+        )
+    }
+
+    pub(crate) fn class_name(&self) -> &'static str {
+        match self.lowered.class {
+            Class::Elementwise => "elementwise",
+            Class::Streaming => "streaming",
+            Class::ShiftedExponential => "shifted",
+        }
+    }
+
+    /// Where a mask, a pair expression or a bound reads parameters that vary by pair.
+    pub(crate) fn reads_parameters(&self, root: NodeId) -> bool {
+        let graph = &self.graph;
+        graph.reachable(&[root]).into_iter().any(|id| {
+            let rate = graph.rate(id);
+            matches!(graph.op(id), Op::Parameter { .. }) && !rate.is_row() && !rate.is_column()
+        })
+    }
+
+    /// The parameters that `roots` read.
+    pub(crate) fn parameters_of(&self, roots: &[NodeId]) -> Vec<ParameterId> {
+        let mut found: Vec<ParameterId> = self.graph.reachable(roots).into_iter().filter_map(|id| match self.graph.op(id) {
+            Op::Parameter { parameter, .. } => Some(*parameter),
+            _ => None,
+        }).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Parameter, length and scale members for `roots` and the mask.
+    pub(crate) fn common_arguments(&self, roots: &[NodeId]) -> Vec<Argument> {
+        let mut roots = roots.to_vec();
+        roots.extend(self.lowered.mask);
+        let mut members: Vec<Argument> = self.parameters_of(&roots).into_iter().map(Argument::Parameter).collect();
+        members.extend([Length::Heads, Length::Group, Length::QueryLen, Length::KeyLen].map(Argument::Length));
+        for (index, _) in self.definition().sizes.iter().enumerate() {
+            let id = u32::try_from(index).expect("few sizes");
+            if roots.iter().any(|&root| self.graph.any(root, |op| *op == Op::Input(Input::Size(SizeId(id))))) {
+                members.push(Argument::Length(Length::Size(id)));
+            }
+        }
+        members.push(Argument::Scale);
+        members
+    }
+
+    /// `is_live`, where there is a mask. Demands the mask's fields.
+    pub(crate) fn demand_mask(&self, values: &mut Values<'_>) {
+        if let Some(mask) = self.lowered.mask {
+            values.demand(mask, &[]);
+        }
+        for bound in self.bounds.expressions() {
+            values.demand(bound, &[]);
+        }
+    }
+
+    pub(crate) fn mask_function(&self, values: &Values<'_>) -> String {
+        let Some(mask) = self.lowered.mask else { return String::new() };
+        let (statements, roots) = values.body(&[mask], &[]);
+        let arguments = if self.reads_parameters(mask) { "const Arguments& arguments, " } else { "" };
+        let signature = format!("bool is_live({arguments}const Tile& tile, const Query& query, const Key& key)");
+        function(&signature, &statements, &roots[0])
+    }
+
+    /// `arguments, ` where `is_live` takes them.
+    pub(crate) fn mask_arguments(&self) -> &'static str {
+        match self.lowered.mask {
+            Some(mask) if self.reads_parameters(mask) => "arguments, ",
+            _ => "",
+        }
+    }
+
+    /// A function of a pair. `products` are the names of the data that it is given.
+    pub(crate) fn pair_function(&self, values: &Values<'_>, result: &str, name: &str, roots: &[NodeId], with_grad: bool) -> String {
+        let given = [(Input::Product, "product"), (Input::OutputGradProduct, "output_grad_product")];
+        let (statements, texts) = values.body(roots, &given);
+        let arguments = if self.pair_arguments(roots).is_empty() { "" } else { "const Arguments& arguments, " };
+        let products = if with_grad { "float product, float output_grad_product" } else { "float product" };
+        let signature = format!("{result} {name}({arguments}{products}, const Tile& tile, const Query& query, const Key& key)");
+        let value = if result == "float" { texts[0].clone() } else { format!("{{{}}}", texts.join(", ")) };
+        function(&signature, &statements, &value)
+    }
+
+    /// `arguments, ` where a pair function over these roots takes them.
+    pub(crate) fn pair_arguments(&self, roots: &[NodeId]) -> &'static str {
+        if roots.iter().any(|&root| self.reads_parameters(root)) { "arguments, " } else { "" }
+    }
+
+    /// The variant's own part: arguments, structures, loaders, bounds and functions.
+    pub(crate) fn own_part(&self, values: &Values<'_>, members: &mut Vec<Argument>, functions: &str) -> String {
+        let mut text = declare(self.definition(), [&self.names, &self.size_names], members);
+        for place in [Place::Tile, Place::Query, Place::Key] {
+            text.push_str(&values.declare(place));
+        }
+        text.push('\n');
+        text.push_str(&values.loader(Place::Tile));
+        text.push_str(&self.bounds.functions(values));
+        if values.reads(Input::LiveKeys) && !self.counts_live_keys() {
+            text.push_str(&function(
+                "int live_key_count(const Arguments& arguments, const Tile& tile, int q)",
+                &["const Range range = live_keys_of(arguments, tile, q, q + 1);".to_owned()],
+                "max(0, min(range.end, arguments.kv_len) - max(range.begin, 0))",
+            ));
+        }
+        text.push_str(&values.loader(Place::Query));
+        text.push_str(&values.loader(Place::Key));
+        text.push_str(&self.mask_function(values));
+        text.push_str(functions);
+        text
+    }
+
+    /// Constants of the tiles of a pass.
+    pub(crate) fn constants(&self, tiles: &Tiles, key_fields: usize, query_fields: usize) -> String {
+        let (head, value) = (self.shape.head_row_bytes(), self.shape.value_row_bytes());
+        let mut text = String::from("// ---------------------------------------------------------------- shape\n");
+        let mut line = |declaration: String| writeln!(text, "constexpr int {declaration};").expect("writing to a string");
+        line(format!("HEAD_DIM = {}, VALUE_DIM = {}", self.shape.head_dim(), self.shape.value_dim()));
+        line(format!("BLOCK_Q = {}, BLOCK_KV = {}, STAGES = {}", tiles.block_q, tiles.block_kv, tiles.stages));
+        line(format!("WARPS = {}, THREADS = 32 * WARPS, ROW_TILES = {}", tiles.warps, tiles.row_tiles));
+        line(format!("Q_TILE_BYTES = BLOCK_Q * {head}, DO_TILE_BYTES = BLOCK_Q * {value}"));
+        line(format!("K_TILE_BYTES = BLOCK_KV * {head}, V_TILE_BYTES = BLOCK_KV * {value}"));
+        if key_fields > 0 {
+            line(format!("KEY_RING_BYTES = BLOCK_KV * {}", 4 * key_fields));
+        }
+        if query_fields > 0 {
+            line(format!("QUERY_RING_BYTES = BLOCK_Q * {}", 4 * query_fields));
+        }
+        text
+    }
+
+    /// Head, prelude, constants, tiles, the variant's part and the machinery, in this order.
+    pub(crate) fn source(&self, template: &str, summary: &str, constants: &str, own: &str, mut machine: Value, tiled: bool) -> String {
+        let body = render(template, &machine);
+        let texts = [own, &body];
+        let all = texts.concat();
+        let needs = |name: &str| all.contains(name);
+        let float = self.precise();
+        let flags = context! {
+            log2_approx => needs("log2_approx(") || (needs("softplus(") && !float),
+            reciprocal_approx => needs("reciprocal_approx(") || (needs("sigmoid(") && !float),
+            divide_approx => needs("divide_approx("),
+            tanh_approx => needs("tanh_approx("),
+            sigmoid => needs("sigmoid("),
+            softplus => needs("softplus("),
+            divide_or_zero => needs("divide_or_zero("),
+            remainder_or_zero => needs("remainder_or_zero("),
+            clamp_index => needs("clamp_index("),
+            load_shared_float => needs("load_shared_float(") || (float && tiled),
+            load_shared_floats => needs("load_shared_floats(") || (float && tiled),
+            load_shared_ints => needs("load_shared_ints("),
+            store_shared => needs("store_shared("),
+            quad_max => needs("quad_max("),
+            quad_sum => needs("quad_sum("),
+            Partial => needs("Partial{}"),
+            Array => needs("Array<"),
+            Scalar => needs("Array<float, 0>") || needs("Array<int, 0>"),
+            DenseGrad => needs("DenseGrad "),
+        };
+        let q_in_registers = all.contains("q_fragments");
+        machine = context! { needs => flags, dtype => self.shape.element().name(), q_in_registers };
+        let mut text = self.head(summary);
+        text.push_str(&render("prelude_common", &machine));
+        if tiled {
+            text.push_str(&render(if float { "prelude_float" } else { "prelude_half" }, &machine));
+        }
+        text.push('\n');
+        text.push_str(constants);
+        text.push('\n');
+        text.push_str(&render("tensors", &machine));
+        if tiled {
+            text.push_str(&render("tiles", &machine));
+        }
+        if needs("Range ") {
+            text.push_str(&render("ranges", &machine));
+        }
+        if !own.is_empty() {
+            text.push_str("\n// ---------------------------------------------------------------- variant\n");
+            text.push_str(own);
+        }
+        text.push('\n');
+        text.push_str(&body);
+        text
+    }
+
+    fn head(&self, summary: &str) -> String {
+        let mut text = String::new();
+        let mut line = |content: &str| {
+            let clean: String = content.chars().map(|c| if c.is_control() || c == '\\' { '/' } else { c }).collect();
+            writeln!(text, "// {}", clean.trim_end()).expect("writing to a string");
+        };
+        line(&format!("{}, {}, {}: {summary}. Written by attn from:", self.definition().name, self.shape, self.target));
+        line("");
+        self.definition().text.lines().for_each(|of_user| line(&format!("    {of_user}")));
+        line("");
+        line("Per batch and head, s_ij = score(scale * q_i . k_j), w_ij = activation(s_ij) and 0 where masked,");
+        line("z_i = normalizer(reductions of w_i), O_i = sum_j w_ij / z_i v_j.");
+        line(match self.lowered.class {
+            Class::Elementwise => "Class: elementwise. A weight depends on its pair alone; nothing is saved for the backward pass.",
+            Class::Streaming => "Class: streaming. Reductions of the weights accumulate while keys stream by; O is divided at the end.",
+            Class::ShiftedExponential => {
+                "Class: shifted exponential. Weights are 2^(t - m), m the running maximum of t = log2(e) s, so that nothing overflows."
+            }
+        });
+        text
+    }
+}
+
+/// The schedule, in one line of the head comment.
+pub(crate) fn describe(pass: Pass, tiles: &Tiles, shared_memory: usize) -> String {
+    format!(
+        "{pass}, portable schedule, tile {} queries x {} keys, {} warps of {} x 16 rows, {} stage{}, {} KiB of shared memory, {} block{} a multiprocessor",
+        tiles.block_q,
+        tiles.block_kv,
+        tiles.warps,
+        tiles.row_tiles,
+        tiles.stages,
+        if tiles.stages == 1 { "" } else { "s" },
+        shared_memory.div_ceil(1024),
+        tiles.blocks_per_multiprocessor,
+        if tiles.blocks_per_multiprocessor == 1 { "" } else { "s" },
+    )
+}
+
+/// How a tile's columns get their values: from shared memory, computed in place, or not at all.
+pub(crate) struct Columns {
+    pub(crate) staged: bool,
+    pub(crate) inline: bool,
+    pub(crate) snippet: String,
+    /// Functions that keep them in shared memory.
+    pub(crate) functions: String,
+    /// 4-byte fields a column in shared memory.
+    pub(crate) fields: usize,
+}
+
+impl Columns {
+    /// `stage` is the C++ expression of the ring's stage.
+    pub(crate) fn of(values: &Values<'_>, place: Place, stage: &str) -> Columns {
+        let count = values.count(place);
+        let staged = count > 0 && values.is_costly(place);
+        let inline = count > 0 && !staged;
+        let (structure, instance, first, ring, loads, loader, block) = match place {
+            Place::Query => ("Query", "query", "first_q", "query_ring", "load_queries", "load_query", "BLOCK_Q"),
+            _ => ("Key", "key", "first_kv", "key_ring", "load_keys", "load_key", "BLOCK_KV"),
+        };
+        let upper = if place == Place::Query { "QUERY_RING_BYTES" } else { "KEY_RING_BYTES" };
+        let offset = if stage == "0" { String::new() } else { format!(" + {stage} * {upper}") };
+        let snippet = if staged {
+            format!("{structure} {instance}[2];\n                {loads}({instance}, {ring}{offset}, n * 8 + lane % 4 * 2);")
+        } else if inline {
+            let load = |extra: &str| {
+                format!("{loader}(arguments, tile, {first} + 8 * n{extra}, {first}_as_float + (8 * n{extra}))")
+            };
+            format!("const {structure} {instance}[2] = {{{}, {}}};", load(""), load(" + 1"))
+        } else {
+            format!("const {structure} {instance}[2] = {{}};")
+        };
+        let functions = if staged { values.column_functions(place, block) } else { String::new() };
+        Columns { staged, inline, snippet, functions, fields: if staged { count } else { 0 } }
+    }
+}

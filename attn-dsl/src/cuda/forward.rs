@@ -1,0 +1,238 @@
+//! The forward kernel, and the kernel that counts live keys.
+
+use minijinja::context;
+
+use super::arguments::{Argument, RowArray, TensorRole};
+use super::assemble::{Columns, Variant, describe};
+use super::values::{Place, function};
+use super::{Kernel, KernelKind};
+use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Type, Unary};
+use crate::lower::{Class, Lowered, SavedRow};
+use crate::plan::{Pass, PlanError, Shape, Target, tiles};
+use crate::simplify::simplify;
+
+pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
+    let mut variant = Variant::new(lowered, shape, target);
+    let mut kernels = vec![];
+    if variant.counts_live_keys() {
+        kernels.push(live_keys(&variant));
+    }
+    kernels.push(forward(&mut variant)?);
+    Ok(kernels)
+}
+
+/// One warp a row; see the template.
+pub(crate) fn live_keys(variant: &Variant<'_>) -> Kernel {
+    let mut values = variant.values();
+    variant.demand_mask(&mut values);
+    let mut members = variant.common_arguments(&[]);
+    members.push(Argument::Rows(RowArray::LiveKeys));
+    let own = variant.own_part(&values, &mut members, "");
+    let machine = context! { mask_arguments => variant.mask_arguments() };
+    let constants = "constexpr int THREADS = 128;\n";
+    let source = variant.source("live_keys", "the number of live keys of each row", constants, &own, machine, false);
+    Kernel {
+        entry: "attn_live_keys",
+        kind: KernelKind::LiveKeys,
+        file_name: file_name(variant, "live_keys"),
+        source,
+        variant_part: own,
+        arguments: members,
+        threads: 128,
+        shared_memory: 0,
+        block_q: 4,
+        block_kv: 0,
+        table_chunk: 0,
+        tiles: None,
+    }
+}
+
+pub(crate) fn file_name(variant: &Variant<'_>, kernel: &str) -> String {
+    let name: String = variant.definition().name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    format!("{name}_{kernel}_{}_{}.cu", variant.shape.to_string().replace(' ', "_"), variant.target)
+}
+
+/// The factor `u` of an exponent that is `u * product` with a positive `u` of tile rate: the maximum may then be taken of the
+/// raw products, and scaling rides in the FMA that subtracts the shift.
+fn positive_scale(graph: &Graph, pair: NodeId) -> Option<NodeId> {
+    let Op::Binary(Binary::Mul, a, b) = *graph.op(pair) else { return None };
+    let is_product = |id| *graph.op(id) == Op::Input(Input::Product);
+    let scale = match (is_product(a), is_product(b)) {
+        (true, false) => b,
+        (false, true) => a,
+        _ => return None,
+    };
+    (graph.rate(scale).is_tile() && is_positive(graph, scale)).then_some(scale)
+}
+
+fn is_positive(graph: &Graph, id: NodeId) -> bool {
+    match graph.op(id) {
+        Op::Float(bits) => f64::from_bits(*bits) > 0.0,
+        Op::Input(Input::Scale) => true,
+        Op::Unary(Unary::Exp | Unary::Exp2, _) => true,
+        Op::Binary(Binary::Mul | Binary::Div | Binary::Add, a, b) => is_positive(graph, *a) && is_positive(graph, *b),
+        Op::Cast(Type::Float, a) => *graph.op(*a) == Op::Input(Input::HeadDim),
+        _ => false,
+    }
+}
+
+fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
+    let lowered = variant.lowered;
+    let pass = &lowered.forward;
+    let shifted = lowered.class == Class::ShiftedExponential;
+    let streams = lowered.class != Class::Elementwise;
+    let scale = shifted.then(|| positive_scale(&variant.graph, pass.pair)).flatten();
+    // a weight that is a sigmoid has a form without reciprocal where it is small: t of 1 / (1 + 2^-t)
+    let sigmoid = match (*variant.graph.op(pass.pair)).clone() {
+        Op::Unary(Unary::Sigmoid, inner) if !streams && !variant.precise() => {
+            let log2e = variant.graph.float(std::f64::consts::LOG2_E);
+            let exponent = variant.graph.product(inner, log2e);
+            Some(simplify(&mut variant.graph, exponent))
+        }
+        _ => None,
+    };
+    let floor = pass.shift_floors.iter().copied().reduce(|a, b| variant.graph.binary(Binary::Max, a, b));
+    let variant = &*variant;
+    let largest = pass.arg_max || pass.reductions.contains(&Reduction::Max);
+    let row_inputs = row_inputs(pass.reductions.as_slice(), shifted);
+    let given: Vec<Input> = row_inputs.iter().map(|(input, _)| *input).collect();
+
+    let mut values = variant.values();
+    match scale {
+        Some(scale) => values.named_field(scale, Place::Tile, "exponent_scale"),
+        None => values.demand(sigmoid.unwrap_or(pass.pair), &[]),
+    }
+    variant.demand_mask(&mut values);
+    pass.normalizer.into_iter().for_each(|root| values.demand(root, &given));
+    floor.into_iter().for_each(|root| values.demand(root, &[]));
+
+    let mut functions = String::new();
+    match (scale, sigmoid) {
+        (Some(_), _) => {}
+        (None, Some(exponent)) => functions.push_str(&variant.pair_function(&values, "float", "sigmoid_exponent", &[exponent], false)),
+        (None, None) => {
+            let name = if shifted { "exponent" } else { "weight" };
+            functions.push_str(&variant.pair_function(&values, "float", name, &[pass.pair], false));
+        }
+    }
+    if let Some(floor) = floor {
+        let (statements, texts) = values.body(&[floor], &[]);
+        functions.push_str(&function("float shift_floor(const Tile& tile, const Query& query)", &statements, &texts[0]));
+    }
+    if let Some(root) = pass.normalizer {
+        let (statements, texts) = values.body(&[root], &row_inputs);
+        let parameters: Vec<String> = row_inputs.iter().map(|(_, name)| format!(", float {name}")).collect();
+        let signature = format!("float normalizer(const Tile& tile, const Query& query{})", parameters.concat());
+        functions.push_str(&function(&signature, &statements, &texts[0]));
+    }
+
+    let planned = tiles(Pass::Forward, variant.shape, variant.target)?;
+    let stage = if planned.stages > 1 { "stage" } else { "0" };
+    let columns = Columns::of(&values, Place::Key, stage);
+    functions.push_str(&columns.functions);
+
+    let mut members: Vec<Argument> =
+        [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::Output].map(Argument::Tensor).to_vec();
+    members.extend(pass.saved.iter().map(|saved| Argument::Rows(RowArray::Saved(*saved))));
+    if variant.counts_live_keys() {
+        members.push(Argument::Rows(RowArray::LiveKeys));
+    }
+    let mut roots = vec![pass.pair];
+    roots.extend(pass.normalizer.iter().chain(&floor));
+    members.extend(variant.common_arguments(&roots));
+    let own = variant.own_part(&values, &mut members, &functions);
+
+    let row_max_start = match (floor, scale) {
+        (None, _) => "-INFINITY",
+        (Some(_), None) => "shift_floor(tile, query[m][r])",
+        (Some(_), Some(_)) => "shift_floor(tile, query[m][r]) / tile.exponent_scale",
+    };
+    let arguments: Vec<String> = row_inputs.iter().map(|(_, name)| format!(", {name}")).collect();
+    let saved: Vec<String> = pass.saved.iter().map(|saved| save(*saved, shifted, variant.precise())).collect();
+    let triangular = !variant.bounds.expressions().is_empty();
+    let has = |reduction| pass.reductions.contains(&reduction);
+    let machine = context! {
+        blocks_per_sm => planned.blocks_per_multiprocessor,
+        stages => planned.stages,
+        stage => stage,
+        stage_keys => columns.staged,
+        inline_keys => columns.inline,
+        key_columns => columns.snippet,
+        q_order => if triangular { "(gridDim.x - 1 - blockIdx.x)" } else { "blockIdx.x" },
+        q_order_comment => if triangular { "under a causal mask the last queries see the most keys: they go first" } else { "one block a tile of queries" },
+        shifted => shifted,
+        scaled => scale.is_some(),
+        sigmoid => sigmoid.is_some(),
+        sum => has(Reduction::Sum),
+        sum_squares => has(Reduction::SumSquares),
+        largest => largest,
+        row_max_start => row_max_start,
+        masked => lowered.mask.is_some(),
+        mask_arguments => variant.mask_arguments(),
+        pair_arguments => variant.pair_arguments(&[sigmoid.unwrap_or(pass.pair)]),
+        q_in_registers => planned.q_in_registers,
+        has_normalizer => pass.normalizer.is_some(),
+        normalizer_arguments => arguments.concat(),
+        saved => saved,
+    };
+    let shared_memory = planned.shared_memory;
+    let constants = variant.constants(&planned, columns.fields, 0);
+    let summary = describe(Pass::Forward, &planned, shared_memory);
+    let source = variant.source("forward", &summary, &constants, &own, machine, true);
+    Ok(Kernel {
+        entry: "attn_forward",
+        kind: KernelKind::Forward,
+        file_name: file_name(variant, "forward"),
+        source,
+        variant_part: own,
+        arguments: members,
+        threads: 32 * planned.warps as u32,
+        shared_memory: shared_memory as u32,
+        block_q: planned.block_q as u32,
+        block_kv: planned.block_kv as u32,
+        table_chunk: 0,
+        tiles: Some((Pass::Forward, planned)),
+    })
+}
+
+/// What the normalizer is given, by the machinery's names.
+fn row_inputs(reductions: &[Reduction], shifted: bool) -> Vec<(Input, &'static str)> {
+    let mut inputs: Vec<(Input, &'static str)> = reductions
+        .iter()
+        .map(|reduction| {
+            let name = match reduction {
+                Reduction::Sum => "sum",
+                Reduction::Max => "max_weight",
+                Reduction::SumSquares => "sum_squares",
+            };
+            (Input::Reduction(*reduction), name)
+        })
+        .collect();
+    if shifted {
+        inputs.push((Input::Shift, "shift"));
+    }
+    inputs
+}
+
+/// The statement that saves a row.
+fn save(saved: SavedRow, shifted: bool, precise: bool) -> String {
+    let value = match saved {
+        SavedRow::Statistic if shifted && precise => "LN2 * (shift + log2f(z))",
+        SavedRow::Statistic if shifted => "LN2 * (shift + log2_approx(z))",
+        SavedRow::Statistic => "z",
+        SavedRow::Shift => "shift",
+        SavedRow::Reduction(Reduction::Sum) => "sum",
+        SavedRow::Reduction(Reduction::Max) => "max_weight",
+        SavedRow::Reduction(Reduction::SumSquares) => "sum_squares",
+        SavedRow::ArgMax => "__int_as_float(largest_at[m][r])",
+    };
+    let array = match saved {
+        SavedRow::Statistic => "statistic",
+        SavedRow::Shift => "shift",
+        SavedRow::Reduction(Reduction::Sum) => "sum",
+        SavedRow::Reduction(Reduction::Max) => "max_weight",
+        SavedRow::Reduction(Reduction::SumSquares) => "sum_squares",
+        SavedRow::ArgMax => "arg_max",
+    };
+    format!("arguments.{array}[row] = {value};")
+}

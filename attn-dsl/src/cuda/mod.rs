@@ -1,0 +1,109 @@
+//! CUDA source from a lowered variant and a plan.
+//!
+//! # How a kernel is put together
+//! Every source is self-contained: a head comment with the mathematics and the schedule, the primitives of the prelude (the
+//! only place with inline PTX), the variant's own part, and the machinery that all variants share (see [`render`]).
+//!
+//! The variant's own part is a handful of small functions over three structures: `Tile` holds what is constant within one
+//! batch and head, `Query` what belongs to a query row, `Key` what belongs to a key column. Functions of pairs see nothing
+//! else, so that what varies slowly is computed once. `live_keys_of` and `live_queries_of` bound the tiles that the mask leaves.
+//!
+//! # Gradients of parameters
+//! Sums over rows come out of the dq kernel and sums over columns out of the dk/dv kernel as one partial sum a row or column;
+//! tables and dense parameters have kernels of their own. A last kernel adds partial sums in a fixed order. Nothing is atomic:
+//! equal inputs give equal bits.
+//!
+//! Invariants: source is a function of its inputs alone; only validated types ([`Lowered`], [`Shape`], [`Target`]) reach this
+//! stage; no text of the user's reaches the source but identifiers that pass [`names`] and comments that are cleaned.
+
+mod arguments;
+mod assemble;
+mod backward;
+mod expression;
+mod forward;
+mod gradients;
+mod mask;
+mod names;
+mod render;
+mod values;
+
+pub use arguments::{Argument, Length, RowArray, TensorRole};
+pub use gradients::{GradientKind, gradient_kind};
+
+use crate::ir::ParameterId;
+use crate::lower::Lowered;
+use crate::plan::{Pass, PlanError, Shape, Target, Tiles};
+
+/// What a kernel computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KernelKind {
+    /// The number of live keys of each row, before the kernels that read it.
+    LiveKeys,
+    /// The output and the saved rows.
+    Forward,
+    /// `Delta` of each row.
+    Delta,
+    /// Any of dk and dv.
+    BackwardKv,
+    /// dq, and row sums of parameter gradients.
+    BackwardQ,
+    /// Partial sums of a table's gradient, one set a tile of queries.
+    Table(ParameterId),
+    /// The gradient of a dense parameter.
+    Dense(ParameterId),
+}
+
+/// A kernel's source and all that a launch needs to know.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The name of the `__global__` function.
+    pub entry: &'static str,
+    /// What it computes.
+    pub kind: KernelKind,
+    /// A file name that says which kernel of which variant this is.
+    pub file_name: String,
+    /// The whole source.
+    pub source: String,
+    /// The variant's own part of the source, without head, prelude and machinery.
+    pub variant_part: String,
+    /// The members of the one parameter, in order.
+    pub arguments: Vec<Argument>,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Dynamic shared memory of a block, in bytes.
+    pub shared_memory: u32,
+    /// Queries of a tile, 0 where the kernel has none.
+    pub block_q: u32,
+    /// Keys of a tile, 0 where the kernel has none.
+    pub block_kv: u32,
+    /// Entries of a table that one block sums, 0 elsewhere.
+    pub table_chunk: u32,
+    /// The plan behind the kernel, where it walks tiles.
+    pub tiles: Option<(Pass, Tiles)>,
+}
+
+/// The kernels of the forward pass, in the order of their launches.
+///
+/// # Errors
+/// When no tile fits the target.
+pub fn forward(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
+    forward::kernels(lowered, shape, target)
+}
+
+/// The kernels of the backward pass, in the order of their launches. [`reduce_source`] adds up what they leave.
+///
+/// # Errors
+/// When no tile fits the target, or a parameter's gradient has no kernel.
+pub fn backward(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
+    backward::kernels(lowered, shape, target)
+}
+
+/// The source of `attn_reduce`, which adds partial sums in a fixed order; the same for every variant, shape and target.
+pub fn reduce_source() -> &'static str {
+    render::REDUCE
+}
+
+/// The threads of a block of `attn_reduce`.
+pub const REDUCE_THREADS: u32 = 128;
+/// The axes of `attn_reduce`.
+pub const REDUCE_AXES: usize = 6;

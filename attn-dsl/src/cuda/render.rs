@@ -1,0 +1,59 @@
+//! The templates: the machinery that kernels of all variants share, as reviewed CUDA text in `templates/`.
+//!
+//! A line that starts with `//%` is a statement of the template language (minijinja), `@{ ... }` is replaced; everything else
+//! is CUDA. An undefined name is an error, so a template cannot silently lose a part.
+
+use std::sync::OnceLock;
+
+use minijinja::{Environment, UndefinedBehavior, Value};
+
+const TEMPLATES: &[(&str, &str)] = &[
+    ("prelude_common", include_str!("templates/prelude_common.cu")),
+    ("prelude_half", include_str!("templates/prelude_half.cu")),
+    ("prelude_float", include_str!("templates/prelude_float.cu")),
+    ("tensors", include_str!("templates/tensors.cu")),
+    ("ranges", include_str!("templates/ranges.cu")),
+    ("tiles", include_str!("templates/tiles.cu")),
+    ("forward", include_str!("templates/forward.cu")),
+    ("backward_q", include_str!("templates/backward_q.cu")),
+    ("backward_kv", include_str!("templates/backward_kv.cu")),
+    ("delta", include_str!("templates/delta.cu")),
+    ("live_keys", include_str!("templates/live_keys.cu")),
+    ("table", include_str!("templates/table.cu")),
+    ("dense", include_str!("templates/dense.cu")),
+];
+
+/// The kernel that adds up partial sums; the same for all variants.
+pub(crate) const REDUCE: &str = include_str!("templates/reduce.cu");
+
+fn environment() -> &'static Environment<'static> {
+    static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| {
+        let mut environment = Environment::new();
+        let syntax = minijinja::syntax::SyntaxConfig::builder()
+            .block_delimiters("@%", "%@")
+            .variable_delimiters("@{", "}")
+            .comment_delimiters("@#", "#@")
+            .line_statement_prefix("//%")
+            .build()
+            .expect("the delimiters are distinct");
+        environment.set_syntax(syntax);
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        for (name, text) in TEMPLATES {
+            environment.add_template(name, text).expect("the templates are well formed");
+        }
+        environment
+    })
+}
+
+/// Fills a template.
+///
+/// # Panics
+/// When the context lacks a name that the template uses: a mistake in this crate that every generation test would meet.
+pub(crate) fn render(name: &str, context: &Value) -> String {
+    let template = environment().get_template(name).expect("a known template");
+    let mut text = template.render(context).unwrap_or_else(|error| panic!("template {name}: {error:#}"));
+    text.push('\n'); // the template language drops the last one
+    text
+}

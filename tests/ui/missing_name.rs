@@ -1,0 +1,7 @@
+attn::attention! {
+    pub struct {
+        score: |s| tan(s),
+    }
+}
+
+fn main() {}
