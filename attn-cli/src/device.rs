@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use attn::{DType, Device, Location, Tensor};
+use attn_dsl::plan::ElementType;
 use attn_runtime::cuda::{CudaDevice, Event};
 use clap::ValueEnum;
 
@@ -53,6 +54,15 @@ impl ElementName {
             ElementName::F32 => DType::F32,
             ElementName::F16 => DType::F16,
             ElementName::Bf16 => DType::BF16,
+        }
+    }
+
+    /// The type of a kernel.
+    pub(crate) fn element(self) -> ElementType {
+        match self {
+            ElementName::F32 => ElementType::F32,
+            ElementName::F16 => ElementType::F16,
+            ElementName::Bf16 => ElementType::Bf16,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Lists, checks, self-tests and measurements, and how each of them ends.
 
-use attn::gallery;
 use super::support::attn;
+use attn::gallery;
 use serde_json::Value;
 
 #[test]
@@ -54,6 +54,30 @@ fn variants_without_a_stable_form_are_refused() {
     let path = folder.path().join("unstable.attn");
     std::fs::write(&path, "struct A { normalizer: sum * sum }").unwrap();
     attn(&["check", path.to_str().unwrap()]).ended(1).complains("no stable form");
+}
+
+#[test]
+fn emit_prints_or_writes_kernels() {
+    let shown = attn(&["emit", "sink", "--pass", "forward", "--mask", "causal"]).ended(0).says("__global__").out;
+    let shape = ["--dtype", "f16", "--head-dim", "64", "--value-dim", "32", "--target", "sm_80"];
+    let other = attn(&[&["emit", "sink", "--pass", "forward"], &shape[..]].concat()).ended(0).says("__global__").out;
+    assert_ne!(shown, other);
+
+    let folder = tempfile::tempdir().unwrap();
+    let kernels = folder.path().join("kernels");
+    let output = ["-o", kernels.to_str().unwrap()];
+    let run = attn(&[&["emit", "sink", "--pass", "backward"], &shape[..], &output[..]].concat()).ended(0);
+    let files: Vec<_> = std::fs::read_dir(&kernels).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() > 1, "dq and dk, dv are kernels of their own: {files:?}");
+    for file in &files {
+        let source = std::fs::read_to_string(file).unwrap();
+        assert!(source.contains("__global__") && run.out.contains(file.to_str().unwrap()), "{}", file.display());
+    }
+
+    let wrong = |more: &[&str]| attn(&[&["emit", "sink", "--pass", "forward"], more].concat()).ended(1);
+    wrong(&["--target", "sm_70"]).complains("`sm_70` is not a target; use one of sm_80");
+    wrong(&["--head-dim", "20"]).complains("multiples of 8");
+    attn(&["emit", "sink"]).ended(2).complains("--pass");
 }
 
 #[test]
