@@ -74,13 +74,14 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
         if wanted.is_empty() {
             continue;
         }
-        let inputs = Inputs::new(&shape, &device)?;
+        let inputs = Inputs::new(&shape, &device);
         for (workload, passes) in wanted {
             let attention = workload.definition().and_then(|definition| Ok(Attention::new(&definition, &device)?));
             for pass in passes {
-                let measured = match &attention {
-                    Ok(attention) => measure::pass(attention, &inputs, pass, args.rounds),
-                    Err(error) => Err(anyhow::anyhow!("{error:#}")),
+                report.begin(&case_name(workload, pass, &shape));
+                let measured = match (&attention, &inputs) {
+                    (Ok(attention), Ok(inputs)) => measure::pass(attention, inputs, pass, args.rounds),
+                    (Err(error), _) | (_, Err(error)) => Err(anyhow::anyhow!("{error:#}")),
                 };
                 let found = measured.and_then(|ms| {
                     let tflops = cases::flops(&shape, workload, pass) / ms / 1e9;
@@ -95,16 +96,14 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
 
 impl Args {
     fn wants(&self, workload: &Workload, pass: Pass, shape: &cases::Shape) -> bool {
-        let case = format!(
-            "attn/{}/{}/{}/s{}/d{}",
-            workload.name,
-            pass.name(),
-            cases::dtype_name(shape.dtype),
-            shape.length,
-            shape.head_dim
-        );
-        self.only.as_ref().is_none_or(|only| only.is_match(&case))
+        self.only.as_ref().is_none_or(|only| only.is_match(&case_name(workload, pass, shape)))
     }
+}
+
+/// What `--only` is matched with.
+fn case_name(workload: &Workload, pass: Pass, shape: &cases::Shape) -> String {
+    let dtype = cases::dtype_name(shape.dtype);
+    format!("attn/{}/{}/{dtype}/s{}/d{}", workload.name, pass.name(), shape.length, shape.head_dim)
 }
 
 impl Workload {

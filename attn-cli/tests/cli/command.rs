@@ -92,6 +92,8 @@ fn selftest_passes_on_the_cpu() {
     assert!(rows.iter().all(|row| row["passed"] == true && row["dtype"] == "f32" && row["cases"] == 10), "{}", run.out);
     let error = rows[0]["errors"]["dq"].as_f64().unwrap();
     assert!(error > 0.0 && error <= rows[0]["tolerances"]["dq"].as_f64().unwrap());
+    let strict = ["selftest", "--quick", "--only", "^sink/f16", "--device", "cpu", "--tolerance", "1e-6"];
+    attn(&strict).ended(1).says("MISSED |").says("sink f16 b2 h2/1").says("1 missed");
     attn(&["selftest", "--only", "nothing", "--device", "cpu"]).ended(1).complains("nothing matches");
 }
 

@@ -30,7 +30,11 @@ pub(super) struct Inputs {
 fn normal(seed: u64, dtype: DType, shape: &[usize]) -> Result<Tensor> {
     let count: usize = shape.iter().product();
     let once = Random::new(seed).normal_tensor(dtype, &[count.min(PERIOD)])?.to_bytes()?;
-    let bytes: Vec<u8> = once.iter().copied().cycle().take(count * dtype.size()).collect();
+    let mut bytes = Vec::with_capacity(count * dtype.size());
+    while bytes.len() < count * dtype.size() {
+        let missing = count * dtype.size() - bytes.len();
+        bytes.extend_from_slice(&once[..once.len().min(missing)]);
+    }
     Ok(Tensor::from_bytes(dtype, shape, &bytes)?)
 }
 
@@ -137,4 +141,32 @@ fn slice_error(workload: &Workload, shape: &Shape, device: &Device) -> Result<(f
         *error = Comparison::new("", &found, &reference, &[], Tolerance::forward(shape.dtype)).rms_relative;
     }
     Ok((errors[0], errors[1..].iter().copied().fold(0.0, f64::max)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_repeat_after_a_period() {
+        let long = normal(5, DType::BF16, &[2, PERIOD - 1]).unwrap().to_f32_vec().unwrap();
+        let short = normal(5, DType::BF16, &[100]).unwrap().to_f32_vec().unwrap();
+        assert_eq!(long.len(), 2 * (PERIOD - 1));
+        assert_eq!(long[..100], short);
+        assert_eq!(long[PERIOD..PERIOD + 100], short);
+        let deviation = (long.iter().map(|x| f64::from(x * x)).sum::<f64>() / long.len() as f64).sqrt();
+        assert!((deviation - 1.0).abs() < 0.01, "{deviation}");
+    }
+
+    #[test]
+    fn errors_are_those_of_the_type() {
+        let softmax = &super::super::cases::WORKLOADS[1];
+        let error = |dtype| {
+            let shape = Shape { dtype, batch: 1, heads: 1, length: 256, head_dim: 16 };
+            slice_error(softmax, &shape, &Device::Cpu).unwrap()
+        };
+        let (bf16, f16, f32) = (error(DType::BF16), error(DType::F16), error(DType::F32));
+        assert!(bf16.0 > f16.0 && f16.0 > 1e-5 && bf16.1 < 8e-3, "{bf16:?} {f16:?}");
+        assert_eq!(f32, (0.0, 0.0), "the same computation twice");
+    }
 }

@@ -33,6 +33,12 @@ pub(super) struct MemoryRow {
     pub(super) found: Result<(usize, usize)>,
 }
 
+/// What was measured: as cells of the table, and as members of the JSON object.
+struct Numbers {
+    shown: Vec<String>,
+    named: Vec<(&'static str, Value)>,
+}
+
 /// Where rows go.
 pub(super) struct Report<'a> {
     out: &'a mut dyn Write,
@@ -66,13 +72,20 @@ impl<'a> Report<'a> {
         Ok(Report { out, file, table, common, rows: 0, errors: 0 })
     }
 
+    /// Says what is being measured, where rows come only at the end.
+    pub(super) fn begin(&self, case: &str) {
+        if self.table.is_some() {
+            eprintln!("{case}");
+        }
+    }
+
     pub(super) fn add(&mut self, row: &Row) -> Result<()> {
         let numbers = row.found.as_ref().map(|&(ms, tflops, err)| {
             // A CPU's few would all round to 0.
             let digits = if tflops < 10.0 { 4 } else { 1 };
             let named = [("ms", rounded(ms, 4)), ("tflops", rounded(tflops, digits)), ("err", significant(err))];
             let shown = vec![format!("{ms:.4}"), format!("{tflops:.digits$}"), format!("{err:.1e}")];
-            (shown, named.to_vec())
+            Numbers { shown, named: named.to_vec() }
         });
         self.write(row.workload, Some(row.pass), &row.shape, numbers)
     }
@@ -82,7 +95,7 @@ impl<'a> Report<'a> {
             let tokens = row.shape.batch * row.shape.length;
             let mebibytes = |bytes: usize| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
             let shown = vec![mebibytes(peak), mebibytes(arguments), format!("{:.0}", peak as f64 / tokens as f64)];
-            (shown, vec![("peak_bytes", json!(peak)), ("argument_bytes", json!(arguments))])
+            Numbers { shown, named: vec![("peak_bytes", json!(peak)), ("argument_bytes", json!(arguments))] }
         });
         self.write(row.workload, None, &row.shape, numbers)
     }
@@ -92,7 +105,7 @@ impl<'a> Report<'a> {
         variant: &str,
         pass: Option<&str>,
         shape: &Shape,
-        numbers: Result<(Vec<String>, Vec<(&str, Value)>), &anyhow::Error>,
+        numbers: Result<Numbers, &anyhow::Error>,
     ) -> Result<()> {
         let &Shape { dtype, batch, heads, length, head_dim } = shape;
         let extents = [("b", batch), ("h", heads), ("s", length), ("d", head_dim)];
@@ -107,7 +120,7 @@ impl<'a> Report<'a> {
         cells.extend(extents.map(|(_, extent)| extent.to_string()));
         self.rows += 1;
         match numbers {
-            Ok((shown, named)) => {
+            Ok(Numbers { shown, named }) => {
                 cells.extend(shown);
                 object.extend(named.into_iter().map(|(key, value)| (key.to_owned(), value)));
             }
@@ -135,7 +148,7 @@ impl<'a> Report<'a> {
         Ok(())
     }
 
-    /// Prints the table. Bad if nothing was measured, or something could not be.
+    /// Prints the table. Bad if nothing could be measured; a row with an error is a result beside others.
     pub(super) fn finish(self) -> Result<Verdict> {
         if self.rows == 0 {
             eprintln!("nothing was measured: --only matches no case of this device and effort");
@@ -144,7 +157,7 @@ impl<'a> Report<'a> {
         if let Some(table) = self.table {
             writeln!(self.out, "{table}")?;
         }
-        Ok(if self.errors == 0 { Verdict::Good } else { Verdict::Bad })
+        Ok(if self.errors < self.rows { Verdict::Good } else { Verdict::Bad })
     }
 }
 

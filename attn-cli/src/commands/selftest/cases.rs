@@ -88,7 +88,7 @@ impl List {
             value_dim: dims.1,
         };
         // Layouts and broadcast parameters take turns too.
-        let (strided, broadcast) = (at % 2 == 0, at % 3 == 1);
+        let (strided, broadcast) = (at.is_multiple_of(2), at % 3 == 1);
         let case = Case { shape, dtype: self.dtype, seed: at as u64 + 1, strided, broadcast, spread: 1.0 };
         self.cases.push(TestCase { mask, case });
     }
