@@ -2,6 +2,7 @@
 //!
 //! Invariant: this is the only place of the command that tells devices apart.
 
+use std::str::FromStr;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -10,15 +11,31 @@ use attn_dsl::plan::ElementType;
 use attn_runtime::cuda::{CudaDevice, Event};
 use clap::ValueEnum;
 
-/// A device on a command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// A device on a command line: `cpu`, `cuda` or `cuda:1`, `oracle`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceName {
-    /// The tiled, multi-threaded executor
+    /// The tiled, multi-threaded executor.
     Cpu,
-    /// The first GPU
-    Cuda,
-    /// The naive f64 reference: slow, quadratic in memory
+    /// A GPU by its number.
+    Cuda(u32),
+    /// The naive f64 reference: slow, quadratic in memory.
     Oracle,
+}
+
+impl FromStr for DeviceName {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<DeviceName> {
+        match text {
+            "cpu" => Ok(DeviceName::Cpu),
+            "cuda" => Ok(DeviceName::Cuda(0)),
+            "oracle" => Ok(DeviceName::Oracle),
+            _ => match text.strip_prefix("cuda:").map(str::parse) {
+                Some(Ok(ordinal)) => Ok(DeviceName::Cuda(ordinal)),
+                _ => bail!("a device is cpu, cuda, cuda:NUMBER or oracle"),
+            },
+        }
+    }
 }
 
 impl DeviceName {
@@ -28,8 +45,8 @@ impl DeviceName {
             None => Ok(Device::best()),
             Some(DeviceName::Cpu) => Ok(Device::Cpu),
             Some(DeviceName::Oracle) => Ok(Device::Oracle),
-            Some(DeviceName::Cuda) => {
-                let device = CudaDevice::new(0)?;
+            Some(DeviceName::Cuda(ordinal)) => {
+                let device = CudaDevice::new(ordinal)?;
                 bail!("{} was found, but this version computes attention on the CPU only", device.name())
             }
         }
@@ -108,4 +125,19 @@ pub(crate) fn time(device: &Device, work: impl FnOnce() -> Result<()>) -> Result
     work()?;
     end.record()?;
     Ok(f64::from(start.elapsed_ms(&end)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names() {
+        let parse = |text: &str| text.parse::<DeviceName>().ok();
+        assert_eq!(parse("cpu"), Some(DeviceName::Cpu));
+        assert_eq!(parse("oracle"), Some(DeviceName::Oracle));
+        assert_eq!(parse("cuda"), Some(DeviceName::Cuda(0)));
+        assert_eq!(parse("cuda:3"), Some(DeviceName::Cuda(3)));
+        assert_eq!([parse("cuda:"), parse("cuda:x"), parse("gpu"), parse("")], [None; 4]);
+    }
 }

@@ -8,6 +8,7 @@ mod measure;
 mod memory;
 mod report;
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -36,8 +37,8 @@ pub(crate) struct Args {
     /// The commit in every row, where git cannot tell
     #[arg(long, value_name = "ID")]
     commit: Option<String>,
-    /// Where to run; the best device there is if not given
-    #[arg(long)]
+    /// Where to run: cpu, cuda, cuda:NUMBER or oracle; the best device there is if not given
+    #[arg(long, value_name = "NAME")]
     device: Option<DeviceName>,
     /// Fewer shapes, and bf16 alone
     #[arg(long)]
@@ -61,6 +62,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
         return report.finish();
     }
     let mut errors = Errors::new(&device);
+    let mut prepared: HashMap<&str, Result<Attention>> = HashMap::new();
     for shape in shapes(gpu(&device).is_some(), args.quick) {
         let wanted: Vec<(&Workload, Vec<Pass>)> = cases::WORKLOADS
             .iter()
@@ -76,10 +78,12 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
         }
         let inputs = Inputs::new(&shape, &device);
         for (workload, passes) in wanted {
-            let attention = workload.definition().and_then(|definition| Ok(Attention::new(&definition, &device)?));
+            // One for all shapes: what it compiled serves every length.
+            let prepare = || Ok(Attention::new(&workload.definition()?, &device)?);
+            let attention = prepared.entry(workload.name).or_insert_with(prepare);
             for pass in passes {
                 report.begin(&case_name(workload, pass, &shape));
-                let measured = match (&attention, &inputs) {
+                let measured = match (&*attention, &inputs) {
                     (Ok(attention), Ok(inputs)) => measure::pass(attention, inputs, pass, args.rounds),
                     (Err(error), _) | (_, Err(error)) => Err(anyhow::anyhow!("{error:#}")),
                 };

@@ -30,8 +30,8 @@ pub(crate) struct Args {
     /// Also computes the gradients
     #[arg(long)]
     backward: bool,
-    /// Where to run; the best device there is if not given
-    #[arg(long)]
+    /// Where to run: cpu, cuda, cuda:NUMBER or oracle; the best device there is if not given
+    #[arg(long, value_name = "NAME")]
     device: Option<DeviceName>,
     /// The factor of q . k; 1 / sqrt(d) if not given
     #[arg(long)]

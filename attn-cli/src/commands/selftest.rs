@@ -24,8 +24,8 @@ use crate::variant::with_mask;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where to run; the best device there is if not given
-    #[arg(long)]
+    /// Where to run: cpu, cuda, cuda:NUMBER or oracle; the best device there is if not given
+    #[arg(long, value_name = "NAME")]
     device: Option<DeviceName>,
     /// One JSON object for each variant and type instead of the table
     #[arg(long)]
