@@ -1,4 +1,4 @@
-//! Devices and element types by name, and what commands need of a device beyond attention itself: moving tensors, timing.
+//! Devices and element types by name, and what commands need of a device beyond attention itself.
 //!
 //! Invariant: this is the only place of the command that tells devices apart.
 
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use attn::{DType, Device, Location, Tensor};
+use attn::{DType, Device};
 use attn_dsl::plan::ElementType;
 use attn_runtime::cuda::{CudaDevice, Event};
 use clap::ValueEnum;
@@ -42,15 +42,22 @@ impl DeviceName {
     /// The device of a name; without one, the best there is.
     pub(crate) fn open(name: Option<DeviceName>) -> Result<Device> {
         match name {
-            None => Ok(Device::best()),
+            None => Ok(best()),
             Some(DeviceName::Cpu) => Ok(Device::Cpu),
             Some(DeviceName::Oracle) => Ok(Device::Oracle),
-            Some(DeviceName::Cuda(ordinal)) => {
-                let device = CudaDevice::new(ordinal)?;
-                bail!("{} was found, but this version computes attention on the CPU only", device.name())
-            }
+            Some(DeviceName::Cuda(ordinal)) => Ok(Device::cuda(ordinal)?),
         }
     }
+}
+
+/// The best device; says why it is no GPU if it is none.
+fn best() -> Device {
+    let (device, why) = Device::best_and_why();
+    if let Some(error) = why {
+        let reason = error.to_string();
+        eprintln!("running on the CPU: {}", reason.lines().next().unwrap_or_default().trim_end_matches(" Searched:"));
+    }
+    device
 }
 
 /// The type of q, k and v on a command line.
@@ -87,7 +94,7 @@ impl ElementName {
 /// The GPU behind a device.
 pub(crate) fn gpu(device: &Device) -> Option<&CudaDevice> {
     match device {
-        Device::Cpu | Device::Oracle => None,
+        Device::Cuda(device) => Some(device),
         _ => None,
     }
 }
@@ -95,22 +102,6 @@ pub(crate) fn gpu(device: &Device) -> Option<&CudaDevice> {
 /// What a device is called in measurements: the GPU's name, or `cpu`.
 pub(crate) fn hardware_name(device: &Device) -> String {
     gpu(device).map_or_else(|| device.to_string(), |gpu| gpu.name().to_owned())
-}
-
-/// A tensor in the memory of a device.
-pub(crate) fn upload(tensor: &Tensor, device: &Device) -> Result<Tensor> {
-    if tensor.location() == device.location() {
-        return Ok(tensor.clone());
-    }
-    bail!("a tensor on {} cannot be moved to {device}", tensor.location())
-}
-
-/// A tensor in the host's memory.
-pub(crate) fn download(tensor: &Tensor) -> Result<Tensor> {
-    match tensor.location() {
-        Location::Host => Ok(tensor.clone()),
-        other => bail!("a tensor on {other} cannot be moved to the host"),
-    }
 }
 
 /// Milliseconds that `work` takes on a device: between two events in a GPU's stream, by the clock elsewhere.

@@ -12,7 +12,7 @@ use attn::{Attention, Parameters, Tensor};
 
 use super::table;
 use crate::Verdict;
-use crate::device::{DeviceName, download, upload};
+use crate::device::DeviceName;
 use crate::tensors;
 use crate::variant::VariantArgs;
 
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
 
     let mut inputs = BTreeMap::new();
     for (name, tensor) in tensors::read(&args.inputs)? {
-        let tensor = upload(&tensor, &device).with_context(|| format!("tensor `{name}`"))?;
+        let tensor = tensor.to_device(&device).with_context(|| format!("tensor `{name}`"))?;
         inputs.insert(name, tensor);
     }
     let mut argument = |name: &str| inputs.remove(name);
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
         results.extend(gradients.parameters.iter().map(|(name, tensor)| (format!("d_{name}"), tensor.clone())));
     }
     for (_, tensor) in &mut results {
-        *tensor = download(tensor)?;
+        *tensor = tensor.to_host()?;
     }
 
     let notes = [("variant", definition.text.clone()), ("device", device.to_string())];

@@ -10,7 +10,7 @@ use attn::{Attention, DType, Device, Gradients, Output, Parameters, Tensor};
 use attn_runtime::testing::{Comparison, Random, Tolerance};
 
 use super::cases::{Pass, Shape, Workload};
-use crate::device::{download, time, upload};
+use crate::device::time;
 use crate::recipe::measured_parameters;
 
 /// Rounds that are not timed.
@@ -41,7 +41,7 @@ fn normal(seed: u64, dtype: DType, shape: &[usize]) -> Result<Tensor> {
 impl Inputs {
     pub(super) fn new(shape: &Shape, device: &Device) -> Result<Inputs> {
         let extents = [shape.batch, shape.heads, shape.length, shape.head_dim];
-        let tensor = |seed| upload(&normal(seed, shape.dtype, &extents)?, device);
+        let tensor = |seed| -> Result<Tensor> { Ok(normal(seed, shape.dtype, &extents)?.to_device(device)?) };
         Ok(Inputs { shape: *shape, q: tensor(1)?, k: tensor(2)?, v: tensor(3)?, output_grad: tensor(4)? })
     }
 
@@ -62,7 +62,7 @@ impl Inputs {
     /// The values of the variant's parameters, on the device.
     pub(super) fn parameters(&self, attention: &Attention) -> Result<Parameters> {
         let parameters = measured_parameters(attention.definition(), self.shape.heads, self.shape.length)?;
-        parameters.iter().map(|(name, tensor)| Ok((name, upload(tensor, attention.device())?))).collect()
+        parameters.iter().map(|(name, tensor)| Ok((name, tensor.to_device(attention.device())?))).collect()
     }
 }
 
@@ -137,7 +137,7 @@ fn slice_error(workload: &Workload, shape: &Shape, device: &Device) -> Result<(f
     let (found, reference) = (both(&tested, device)?, both(&exact, &Device::Cpu)?);
     let mut errors = [0.0; 4];
     for ((error, found), reference) in errors.iter_mut().zip(&found).zip(&reference) {
-        let (found, reference) = (download(found)?.to_f64_vec()?, reference.to_f64_vec()?);
+        let (found, reference) = (found.to_host()?.to_f64_vec()?, reference.to_f64_vec()?);
         *error = Comparison::new("", &found, &reference, &[], Tolerance::forward(shape.dtype)).rms_relative;
     }
     Ok((errors[0], errors[1..].iter().copied().fold(0.0, f64::max)))
