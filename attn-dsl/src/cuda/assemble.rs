@@ -374,8 +374,12 @@ impl Columns {
                 "{structure} {instance}[2];\n                {loads}({instance}, {ring}{offset}, {within}n * 8 + lane % 4 * 2);"
             )
         } else if inline {
+            // a parameter that pairs read at this position must not be read past its end; all else there is merely unused
+            let len = if place == Place::Query { "q_len" } else { "kv_len" };
             let load = |extra: &str| {
-                format!("{loader}(arguments, tile, {first} + 8 * n{extra}, {first}_as_float + (8 * n{extra}))")
+                let at = format!("{first} + 8 * n{extra}");
+                let at = if values.pairs_read_at(place) { format!("min({at}, {len} - 1)") } else { at };
+                format!("{loader}(arguments, tile, {at}, {first}_as_float + (8 * n{extra}))")
             };
             format!("const {structure} {instance}[2] = {{{}, {}}};", load(""), load(" + 1"))
         } else {

@@ -223,6 +223,17 @@ impl<'a> Values<'a> {
         })
     }
 
+    /// Whether the variant reads a parameter, once a pair, at the position that a place stands for.
+    pub(crate) fn pairs_read_at(&self, place: Place) -> bool {
+        let position = if place == Place::Query { Input::Query } else { Input::Key };
+        self.graph.ids().any(|id| {
+            let rate = self.graph.rate(id);
+            matches!(self.graph.op(id), Op::Parameter { index, .. }
+                if !rate.is_row() && !rate.is_column()
+                    && index.iter().any(|&index| *self.graph.op(index) == Op::Input(position)))
+        })
+    }
+
     /// The inputs that any field reads.
     pub(crate) fn reads(&self, input: Input) -> bool {
         self.fields.values().flatten().any(|field| self.graph.any(field.node, |op| *op == Op::Input(input)))
