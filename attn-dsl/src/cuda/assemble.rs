@@ -6,7 +6,7 @@ use minijinja::{Value, context};
 
 use super::arguments::{Argument, Length, declare};
 use super::mask::MaskBounds;
-use super::names::Names;
+use super::names::{Names, comment};
 use super::render::render;
 use super::values::{Place, Values, function};
 use crate::definition::Definition;
@@ -306,8 +306,7 @@ impl<'a> Variant<'a> {
     fn head(&self, summary: &str) -> String {
         let mut text = String::new();
         let mut line = |content: &str| {
-            let clean: String = content.chars().map(|c| if c.is_control() || c == '\\' { '/' } else { c }).collect();
-            writeln!(text, "// {}", clean.trim_end()).expect("writing to a string");
+            writeln!(text, "// {}", comment(content).trim_end()).expect("writing to a string");
         };
         line(&format!("{}, {}, {}: {summary}. Written by attn from:", self.definition().name, self.shape, self.target));
         line("");
