@@ -147,6 +147,14 @@ impl<'a> Variant<'a> {
         }
     }
 
+    /// The fields that find a row's place in an array of rows.
+    pub(crate) fn demand_row_index(&self, values: &mut Values<'_>) {
+        for (input, name) in [(Input::Batch, "batch"), (Input::Head, "head")] {
+            let node = self.graph.ids().find(|id| *self.graph.op(*id) == Op::Input(input));
+            values.named_field(node.expect("every variant's graph has its indices"), Place::Tile, name);
+        }
+    }
+
     pub(crate) fn mask_function(&self, values: &Values<'_>) -> String {
         let Some(mask) = self.lowered.mask else { return String::new() };
         let (statements, roots) = values.body(&[mask], &[]);
