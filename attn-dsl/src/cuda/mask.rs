@@ -19,6 +19,9 @@ struct Bound {
     bound: NodeId,
 }
 
+/// A bound that no position reaches, and to which positions can be added.
+const UNLIMITED: i32 = 1 << 30;
+
 /// A mask, taken apart. Holds its own graph, since bounds are new expressions.
 pub(crate) struct MaskBounds {
     bounds: Vec<Bound>,
@@ -148,6 +151,14 @@ impl MaskBounds {
         }
         let limit = graph.int(limit);
         let bound = graph.difference(limit, rest);
+        // a parameter may be as large as an i32 gets, to mean no limit: room for positions, which are below 2^24
+        let bound = if graph.any(bound, |op| matches!(op, Op::Parameter { .. })) {
+            let (low, high) = (graph.int(-UNLIMITED), graph.int(UNLIMITED));
+            let bound = graph.binary(Binary::Min, bound, high);
+            graph.binary(Binary::Max, bound, low)
+        } else {
+            bound
+        };
         let bound = crate::simplify::simplify(graph, bound);
         let bound = Bound { q_sign: q, kv_sign: kv, bound };
         if !self.bounds.contains(&bound) {

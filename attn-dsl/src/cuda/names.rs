@@ -166,7 +166,7 @@ mod tests {
     fn comments_stay_on_their_line() {
         assert_eq!(comment("ends \\"), "ends /");
         assert_eq!(comment("ends ??/"), "ends ? ?/");
-        assert_eq!(comment("a\nb\r*/c\u{202e}"), "a/b/* /c?");
+        assert_eq!(comment("a\nb\r*/c\u{202e}"), "a/b/ * /c?");
         assert_eq!(comment("größe ≤ 1"), "größe ≤ 1");
     }
 
