@@ -30,6 +30,19 @@ fn resources(definition: &Definition, shape: KernelShape, targets: &[Target]) ->
     text
 }
 
+/// Masks of a caller's: bounds, and what is no bound, so that live keys are counted.
+#[test]
+fn kernels_under_further_masks_compile() {
+    let shape = KernelShape::new(ElementType::F16, 64, 64).expect("a shape");
+    let names = ["softmax", "sink", "relu", "sigmoid", "normalized-relu", "ssmax", "t5bias", "dense-bias"];
+    names.par_iter().for_each(|name| {
+        let definition = (gallery::find(name).expect("a variant of the gallery").definition)();
+        for mask in ["causal & window(128, 0)", "causal & document(documents)"] {
+            resources(&definition.with_mask(mask).expect("a mask"), shape, &[Target::Sm80]);
+        }
+    });
+}
+
 fn check(name: &'static str) -> Result<(), &'static str> {
     let definition = (gallery::find(name).expect("a variant of the gallery").definition)();
     let check = || {
