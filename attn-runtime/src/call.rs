@@ -17,7 +17,7 @@ pub(crate) const EXTENT_LIMIT: usize = 1 << 24;
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the messages say what each field is")]
 pub enum ArgumentError {
-    #[error("`{tensor}` has rank {rank} (shape {shape:?}); give it the four axes [{axes}]")]
+    #[error("`{tensor}` has rank {rank} (shape {shape:?}); its axes must be [{axes}]")]
     Rank { tensor: String, rank: usize, shape: Vec<usize>, axes: &'static str },
     #[error("`{tensor}` is {dtype}; {needed} is needed")]
     DType { tensor: String, dtype: DType, needed: String },
@@ -171,6 +171,18 @@ fn check_extent(
     })
 }
 
+fn empty_axis(name: &str, tensor: &Tensor, axis: usize, axis_name: &str) -> ArgumentError {
+    let shape = tensor.shape().to_vec();
+    ArgumentError::Extent {
+        tensor: name.into(),
+        axis,
+        axis_name: axis_name.into(),
+        extent: 0,
+        needed: "1 or more".into(),
+        shape,
+    }
+}
+
 impl Call {
     /// Checks the arguments of a forward pass for execution at `location`.
     pub(crate) fn new(
@@ -196,7 +208,7 @@ impl Call {
         check_extent("k", k, 3, "d", q.shape()[3], "that of q")?;
         for (name, tensor) in [("q", q), ("v", v)] {
             if tensor.shape()[3] == 0 {
-                check_extent(name, tensor, 3, "d", 1, "or more: the head dimension")?;
+                return Err(empty_axis(name, tensor, 3, "d"));
             }
         }
         let (heads, kv_heads) = (q.shape()[1], k.shape()[1]);
@@ -338,7 +350,7 @@ fn check_parameters(
                 Axis::Fixed(n) => check(*n as usize, "as declared")?,
                 Axis::Named(id) => match &sizes[id.0 as usize] {
                     Some((size, owner)) => check(*size, &format!("that of parameter `{owner}`"))?,
-                    None if extent == 0 => check(1, "or more: a named length")?,
+                    None if extent == 0 => return Err(empty_axis(name, tensor, axis, &axis_name)),
                     None => sizes[id.0 as usize] = Some((extent, name.clone())),
                 },
             }

@@ -139,10 +139,8 @@ fn scale_function(variant: &Variant<'_>, values: &Values<'_>) -> String {
 fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result<Kernel, PlanError> {
     let backward = &variant.lowered.backward;
     let (want_dv, want_dk) = (pass != Pass::BackwardK, pass != Pass::BackwardV);
-    let columns: Vec<&Gradient> = gradients
-        .iter()
-        .filter(|gradient| want_dk && gradient.kind == GradientKind::Column && gradient.pair.is_some())
-        .collect();
+    let columns: Vec<&Gradient> =
+        gradients.iter().filter(|gradient| want_dk && gradient.kind == GradientKind::Column && gradient.pair.is_some()).collect();
     let name_of = |gradient: &Gradient| variant.names[gradient.parameter.0 as usize].clone();
 
     let mut pair: Vec<(String, NodeId)> = vec![];
@@ -151,9 +149,7 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result
             pair.push(("probability".into(), backward.probability));
         }
         pair.push(("product_grad".into(), backward.product_grad));
-        pair.extend(
-            columns.iter().map(|gradient| (format!("grad_{}", name_of(gradient)), gradient.pair.expect("of a pair"))),
-        );
+        pair.extend(columns.iter().map(|gradient| (format!("grad_{}", name_of(gradient)), gradient.pair.expect("of a pair"))));
     }
     let mut roots: Vec<NodeId> = pair.iter().map(|(_, root)| *root).collect();
     if !want_dk {
@@ -182,13 +178,7 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result
         functions.push_str(&pair_part(variant, &values, &pair));
         functions.push_str(&scale_function(variant, &values));
     } else {
-        functions.push_str(&variant.pair_function(
-            &values,
-            "float",
-            "backward_probability",
-            &[backward.probability],
-            false,
-        ));
+        functions.push_str(&variant.pair_function(&values, "float", "backward_probability", &[backward.probability], false));
     }
     functions.push_str(&queries.functions);
     let own = variant.own_part(&values, &mut members, &functions);
@@ -250,9 +240,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, P
     let mut all = roots.clone();
     all.extend(row_roots.iter().chain(&backward.product_grad_scale));
     let mut members: Vec<Argument> =
-        [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::OutputGrad, TensorRole::QGrad]
-            .map(Argument::Tensor)
-            .to_vec();
+        [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::OutputGrad, TensorRole::QGrad].map(Argument::Tensor).to_vec();
     members.extend(rows.iter().map(|gradient| Argument::Partial(gradient.parameter)));
     members.extend(row_members(variant, &mut values, &all));
 
@@ -389,8 +377,7 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
     let summary = describe(pass, &planned, planned.shared_memory);
     let source = variant.source("table", &summary, &constants, &own, machine, true);
     let file = format!("table_grad_{name}");
-    let mut kernel =
-        kernel(variant, "attn_table_grad", &file, KernelKind::Table(id), source, own, members, (pass, planned));
+    let mut kernel = kernel(variant, "attn_table_grad", &file, KernelKind::Table(id), source, own, members, (pass, planned));
     kernel.table_chunk = TABLE_CHUNK as u32;
     Ok(kernel)
 }

@@ -145,9 +145,7 @@ impl<'a> Values<'a> {
                 Input::Delta => "row_delta".into(),
                 other => format!("{other:?}").to_lowercase(),
             },
-            Op::Cast(_, a) if matches!(self.graph.op(*a), Op::Input(Input::Query | Input::Key)) => {
-                "position_as_float".into()
-            }
+            Op::Cast(_, a) if matches!(self.graph.op(*a), Op::Input(Input::Query | Input::Key)) => "position_as_float".into(),
             _ => match place {
                 Place::Tile => "t0".into(),
                 Place::Query => "q0".into(),
@@ -167,8 +165,7 @@ impl<'a> Values<'a> {
         let mut stack = vec![root];
         let mut seen = std::collections::HashSet::new();
         while let Some(id) = stack.pop() {
-            if self.is_constant(id) || !seen.insert(id) || self.places.get(&id).is_some_and(|(p, _)| *p == Place::Tile)
-            {
+            if self.is_constant(id) || !seen.insert(id) || self.places.get(&id).is_some_and(|(p, _)| *p == Place::Tile) {
                 continue;
             }
             if self.graph.rate(id).is_tile() {
@@ -188,9 +185,7 @@ impl<'a> Values<'a> {
                 self.graph.any(field.node, |op| match op {
                     Op::Parameter { .. } => !self.graph.rate(field.node).is_tile(),
                     Op::Input(input) => is_row_array(*input) || *input == Input::LiveKeys,
-                    Op::Unary(op, _) => {
-                        !matches!(op, crate::ir::Unary::Neg | crate::ir::Unary::Abs | crate::ir::Unary::Not)
-                    }
+                    Op::Unary(op, _) => !matches!(op, crate::ir::Unary::Neg | crate::ir::Unary::Abs | crate::ir::Unary::Not),
                     Op::Binary(crate::ir::Binary::Div | crate::ir::Binary::Rem, ..) => true,
                     _ => false,
                 })
@@ -260,12 +255,10 @@ impl<'a> Values<'a> {
         for field in fields {
             let names = PrintNames { parameters: &parameters, sizes: &sizes };
             let formula = print_expression_with(self.graph, field.node, names);
-            let formula: String =
-                formula.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+            let formula: String = formula.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
             let formula = formula.replace("*/", "* /").replace("/*", "/ *").replace('\\', "/");
             let formula = if formula.len() > 100 { format!("{}...", &formula[..97]) } else { formula };
-            writeln!(text, "    {} {};   // {formula}", type_name(self.graph.ty(field.node)), field.name)
-                .expect("writing to a string");
+            writeln!(text, "    {} {};   // {formula}", type_name(self.graph.ty(field.node)), field.name).expect("writing to a string");
         }
         text.push_str("};\n");
         text
@@ -309,9 +302,7 @@ impl<'a> Values<'a> {
         let (statements, values) = self.emitter(known).emit(&roots);
         let mut text = format!("__device__ __forceinline__ {signature} {{\n");
         if reads_rows {
-            text.push_str(
-                "    const i64 row = ((i64)tile.batch * arguments.heads + tile.head) * arguments.q_len + q;\n",
-            );
+            text.push_str("    const i64 row = ((i64)tile.batch * arguments.heads + tile.head) * arguments.q_len + q;\n");
         }
         for statement in statements {
             writeln!(text, "    {statement}").expect("writing to a string");
@@ -352,25 +343,20 @@ impl<'a> Values<'a> {
             _ => ("Key", "store_key", "load_keys"),
         };
         let fields = self.fields.get(&place).map_or(&[][..], Vec::as_slice);
-        let mut text =
-            format!("__device__ __forceinline__ void {store}(u32 ring, int column, const {structure}& value) {{\n");
+        let mut text = format!("__device__ __forceinline__ void {store}(u32 ring, int column, const {structure}& value) {{\n");
         for (index, field) in fields.iter().enumerate() {
             let cast = if self.graph.ty(field.node) == Type::Bool { "(int)" } else { "" };
-            writeln!(text, "    store_shared(ring + ({index} * {block} + column) * 4, {cast}value.{});", field.name)
-                .expect("writing to a string");
+            writeln!(text, "    store_shared(ring + ({index} * {block} + column) * 4, {cast}value.{});", field.name).expect("writing to a string");
         }
-        writeln!(text, "}}\n__device__ __forceinline__ void {load}({structure} (&values)[2], u32 ring, int column) {{")
-            .expect("writing to a string");
+        writeln!(text, "}}\n__device__ __forceinline__ void {load}({structure} (&values)[2], u32 ring, int column) {{").expect("writing to a string");
         for (index, field) in fields.iter().enumerate() {
             let (pair, read) = match self.graph.ty(field.node) {
                 Type::Float => ("float2", "load_shared_floats"),
                 Type::Int | Type::Bool => ("int2", "load_shared_ints"),
             };
             let name = &field.name;
-            writeln!(text, "    const {pair} pair{index} = {read}(ring + ({index} * {block} + column) * 4);")
-                .expect("writing to a string");
-            writeln!(text, "    values[0].{name} = pair{index}.x, values[1].{name} = pair{index}.y;")
-                .expect("writing to a string");
+            writeln!(text, "    const {pair} pair{index} = {read}(ring + ({index} * {block} + column) * 4);").expect("writing to a string");
+            writeln!(text, "    values[0].{name} = pair{index}.x, values[1].{name} = pair{index}.y;").expect("writing to a string");
         }
         text.push_str("}\n");
         text

@@ -274,16 +274,12 @@ impl Partial {
     }
 
     fn add_to(&self, total: &mut [f64], total_strides: &[usize]) {
-        let rank = self.extent.len();
-        for (local, &value) in self.values.iter().enumerate() {
-            if value == 0.0 {
-                continue;
-            }
+        for (local, &value) in self.values.iter().enumerate().filter(|(_, value)| **value != 0.0) {
             let mut rest = local;
             let mut position = 0;
-            for axis in 0..rank {
-                position += (self.start[axis] + rest / self.strides[axis]) * total_strides[axis];
-                rest %= self.strides[axis];
+            for ((start, stride), total_stride) in self.start.iter().zip(&self.strides).zip(total_strides) {
+                position += (start + rest / stride) * total_stride;
+                rest %= stride;
             }
             total[position] += value;
         }

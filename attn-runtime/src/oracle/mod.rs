@@ -5,6 +5,10 @@
 //! therefore stay below about 700 in absolute value (350 where squares are summed), where f64 overflows.
 
 mod dual;
+#[cfg(test)]
+mod golden;
+#[cfg(feature = "testing")]
+mod magnitude;
 mod naive;
 mod place;
 
@@ -18,6 +22,8 @@ use crate::error::Error;
 use crate::parameter::Parameters;
 use crate::tensor::{DType, Tensor};
 
+#[cfg(feature = "testing")]
+pub(crate) use magnitude::Magnitudes;
 pub(crate) use naive::{Naive, NaiveOutput};
 #[cfg(feature = "testing")]
 pub(crate) use naive::{StatisticKind, statistic_kind};
@@ -55,7 +61,7 @@ impl Executor for OracleExecutor {
         let call = &backward.call;
         let output_grad = backward.output_grad.to_f64_vec()?;
         let statistic_grad = backward.statistic_grad.as_ref().map(Tensor::to_f64_vec).transpose()?;
-        let (gradients, _) = Naive::new(&self.definition, call)?.backward(&output_grad, statistic_grad.as_deref());
+        let gradients = Naive::new(&self.definition, call)?.backward(&output_grad, statistic_grad.as_deref());
         let round = |like: &Tensor, values: &[f64]| Tensor::from_f64(like.dtype(), like.shape(), values);
         let mut parameters = Parameters::new();
         for ((declared, tensor), gradient) in

@@ -45,12 +45,12 @@ pub(crate) struct NaiveOutput {
     pub(crate) output: Vec<f64>,
     /// `[b, h, q]`
     pub(crate) statistic: Option<Vec<f64>>,
-    /// Per element of the output, the sum of the absolute values that it is the sum of: what rounding errors are relative to.
+    /// `[b, h, q]`: whether the row has an output of 0 and no gradient by definition.
     #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "read by the test support"))]
-    pub(crate) magnitude: Vec<f64>,
+    pub(crate) dead: Vec<bool>,
 }
 
-/// Unrounded gradients, in the shapes of what they are gradients of; or the sums of the absolute values of their terms.
+/// Unrounded gradients, in the shapes of what they are gradients of.
 pub(crate) struct NaiveGradients {
     pub(crate) q: Vec<f64>,
     pub(crate) k: Vec<f64>,
@@ -59,39 +59,49 @@ pub(crate) struct NaiveGradients {
     pub(crate) parameters: Vec<Option<Vec<f64>>>,
 }
 
+/// The parameter of a read and its position there; none if the parameter is empty.
+pub(super) type Read = (usize, Option<usize>);
+
 /// The weight of one live pair and its derivatives.
-struct Pair {
-    key: usize,
-    weight: f64,
+pub(super) struct Pair {
+    pub(super) key: usize,
+    pub(super) weight: f64,
     /// In the product, then in each read of a learnable parameter.
-    derivatives: Vec<f64>,
+    pub(super) derivatives: Vec<f64>,
     /// Parameter and position of each read.
-    reads: Vec<(usize, Option<usize>)>,
+    pub(super) reads: Vec<Read>,
 }
 
 /// One evaluated row.
-struct Row {
-    pairs: Vec<Pair>,
+pub(super) struct Row {
+    pub(super) pairs: Vec<Pair>,
     /// The position in `pairs` of the largest weight.
     arg_max: Option<usize>,
-    z: f64,
+    pub(super) z: f64,
     /// dZ by sum, max and sum of squares.
     z_reductions: [f64; 3],
     /// Parameter, position and dZ of each read in the normalizer.
-    z_reads: Vec<(usize, Option<usize>, f64)>,
+    pub(super) z_reads: Vec<(usize, Option<usize>, f64)>,
 }
 
 impl Row {
     /// Whether the output and every gradient is 0.
-    fn is_dead(&self) -> bool {
+    pub(super) fn is_dead(&self) -> bool {
         self.pairs.is_empty() || self.z == 0.0
+    }
+
+    /// The derivative of z in the weight of a pair.
+    pub(super) fn z_slope(&self, pair: usize) -> f64 {
+        let [sum, max, squares] = self.z_reductions;
+        let is_max = if self.arg_max == Some(pair) { 1.0 } else { 0.0 };
+        sum + 2.0 * self.pairs[pair].weight * squares + is_max * max
     }
 }
 
 /// A definition and the arguments of one call, in f64.
 pub(crate) struct Naive<'a> {
     definition: &'a Definition,
-    call: &'a Call,
+    pub(super) call: &'a Call,
     q: Vec<f64>,
     k: Vec<f64>,
     v: Vec<f64>,
@@ -159,7 +169,7 @@ impl<'a> Naive<'a> {
         (0..problem.batch).flat_map(|b| (0..problem.heads).map(move |h| (b, h))).collect()
     }
 
-    fn q_row(&self, batch: usize, head: usize, query: usize) -> &[f64] {
+    pub(super) fn q_row(&self, batch: usize, head: usize, query: usize) -> &[f64] {
         let p = &self.call.problem;
         &self.q[((batch * p.heads + head) * p.q_len + query) * p.head_dim..][..p.head_dim]
     }
@@ -170,17 +180,17 @@ impl<'a> Naive<'a> {
         (batch * p.kv_heads + head / p.group()) * p.kv_len
     }
 
-    fn k_row(&self, batch: usize, head: usize, key: usize) -> &[f64] {
+    pub(super) fn k_row(&self, batch: usize, head: usize, key: usize) -> &[f64] {
         let d = self.call.problem.head_dim;
         &self.k[(self.kv_base(batch, head) + key) * d..][..d]
     }
 
-    fn v_row(&self, batch: usize, head: usize, key: usize) -> &[f64] {
+    pub(super) fn v_row(&self, batch: usize, head: usize, key: usize) -> &[f64] {
         let d = self.call.problem.value_dim;
         &self.v[(self.kv_base(batch, head) + key) * d..][..d]
     }
 
-    fn row(&self, batch: usize, head: usize, query: usize, scratch: &mut Scratch) -> Row {
+    pub(super) fn row(&self, batch: usize, head: usize, query: usize, scratch: &mut Scratch) -> Row {
         let call = self.call;
         let mut place = PairPlace {
             call,
@@ -242,7 +252,7 @@ impl<'a> Naive<'a> {
         Pair { key: place.key, weight, derivatives: self.activation.tangents(scratch).to_vec(), reads }
     }
 
-    fn read_position(&self, expression: &Expression<'_>, read: NodeId, scratch: &Scratch) -> (usize, Option<usize>) {
+    fn read_position(&self, expression: &Expression<'_>, read: NodeId, scratch: &Scratch) -> Read {
         let Op::Parameter { parameter, .. } = self.definition.graph.op(read) else {
             unreachable!("only reads are listed");
         };
@@ -253,33 +263,33 @@ impl<'a> Naive<'a> {
     pub(crate) fn forward(&self) -> NaiveOutput {
         let problem = &self.call.problem;
         let kind = statistic_kind(self.definition);
-        let heads: Vec<[Vec<f64>; 3]> = self
+        let heads: Vec<([Vec<f64>; 2], Vec<bool>)> = self
             .heads()
             .into_par_iter()
             .map(|(batch, head)| {
                 let mut scratch = Scratch::default();
                 let mut output = vec![0.0; problem.q_len * problem.value_dim];
-                let mut magnitude = output.clone();
                 let mut statistic = Vec::with_capacity(problem.q_len);
+                let mut dead = Vec::with_capacity(problem.q_len);
                 for query in 0..problem.q_len {
                     let row = self.row(batch, head, query, &mut scratch);
                     statistic.push(if kind == Some(StatisticKind::LogNormalizer) { row.z.ln() } else { row.z });
+                    dead.push(row.is_dead());
                     if !row.is_dead() {
                         let range = query * problem.value_dim..(query + 1) * problem.value_dim;
                         for pair in &row.pairs {
                             let (probability, v) = (pair.weight / row.z, self.v_row(batch, head, pair.key));
                             add_scaled(&mut output[range.clone()], probability, v);
-                            add_magnitude(&mut magnitude[range.clone()], probability, v);
                         }
                     }
                 }
-                [output, statistic, magnitude]
+                ([output, statistic], dead)
             })
             .collect();
-        let mut all = NaiveOutput { output: Vec::new(), statistic: kind.map(|_| Vec::new()), magnitude: Vec::new() };
-        for [output, statistic, magnitude] in heads {
+        let mut all = NaiveOutput { output: Vec::new(), statistic: kind.map(|_| Vec::new()), dead: Vec::new() };
+        for ([output, statistic], dead) in heads {
+            all.dead.extend(dead);
             all.output.extend(output);
-            all.magnitude.extend(magnitude);
             if let Some(all) = &mut all.statistic {
                 all.extend(statistic);
             }
@@ -287,21 +297,16 @@ impl<'a> Naive<'a> {
         all
     }
 
-    /// The gradients, and the sums of the absolute values of their terms, which rounding errors are relative to.
-    ///
     /// `output_grad` is `[b, h, q, dv]`, `statistic_grad` `[b, h, q]`, in row-major order.
-    pub(crate) fn backward(
-        &self,
-        output_grad: &[f64],
-        statistic_grad: Option<&[f64]>,
-    ) -> (NaiveGradients, NaiveGradients) {
+    pub(crate) fn backward(&self, output_grad: &[f64], statistic_grad: Option<&[f64]>) -> NaiveGradients {
+        self.each_head(|batch, head| self.backward_head(batch, head, output_grad, statistic_grad))
+    }
+
+    /// Runs a backward pass of each head and puts the parts together.
+    pub(super) fn each_head(&self, run: impl Fn(usize, usize) -> NaiveGradients + Sync) -> NaiveGradients {
         let heads = self.heads();
-        let parts: Vec<(NaiveGradients, NaiveGradients)> = heads
-            .par_iter()
-            .map(|&(batch, head)| self.backward_head(batch, head, output_grad, statistic_grad))
-            .collect();
-        let (gradients, magnitudes): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        (self.add_heads(&heads, &gradients), self.add_heads(&heads, &magnitudes))
+        let parts: Vec<NaiveGradients> = heads.par_iter().map(|&(batch, head)| run(batch, head)).collect();
+        self.add_heads(&heads, &parts)
     }
 
     /// Puts the heads' parts together: k and v are summed over the query heads of a group, parameters over all.
@@ -340,21 +345,10 @@ impl<'a> Naive<'a> {
         head: usize,
         output_grad: &[f64],
         statistic_grad: Option<&[f64]>,
-    ) -> (NaiveGradients, NaiveGradients) {
+    ) -> NaiveGradients {
         let problem = &self.call.problem;
         let (d, dv) = (problem.head_dim, problem.value_dim);
-        let zeros = || NaiveGradients {
-            q: vec![0.0; problem.q_len * d],
-            k: vec![0.0; problem.kv_len * d],
-            v: vec![0.0; problem.kv_len * dv],
-            parameters: self.parameter_zeros(),
-        };
-        let (mut grad, mut magnitude) = (zeros(), zeros());
-        let add = |parameters: &mut [Option<Vec<f64>>], (parameter, at): (usize, Option<usize>), value: f64| {
-            if let (Some(sum), Some(at)) = (&mut parameters[parameter], at) {
-                sum[at] += value;
-            }
-        };
+        let mut grad = self.head_zeros();
         let mut scratch = Scratch::default();
         for query in 0..problem.q_len {
             let row = self.row(batch, head, query, &mut scratch);
@@ -367,55 +361,59 @@ impl<'a> Naive<'a> {
                 row.pairs.iter().map(|pair| dot(output_grad, self.v_row(batch, head, pair.key))).collect();
             let delta: f64 = row.pairs.iter().zip(&products).map(|(pair, dp)| pair.weight / row.z * dp).sum();
             let statistic_grad = statistic_grad.map_or(0.0, |all| all[at]);
-            let statistic_derivative = match statistic_kind(self.definition) {
-                Some(StatisticKind::LogNormalizer) => 1.0 / row.z,
-                Some(StatisticKind::Normalizer) | None => 1.0,
-            };
-            let z_grad = statistic_grad * statistic_derivative - delta / row.z;
-            let terms: f64 = row.pairs.iter().zip(&products).map(|(pair, dp)| (pair.weight / row.z * dp).abs()).sum();
-            let z_magnitude = (statistic_grad * statistic_derivative).abs() + (terms / row.z).abs();
+            let z_grad = statistic_grad * self.statistic_slope(&row) - delta / row.z;
             for &(parameter, position, derivative) in &row.z_reads {
-                add(&mut grad.parameters, (parameter, position), z_grad * derivative);
-                add(&mut magnitude.parameters, (parameter, position), z_magnitude * derivative.abs());
+                grad.add((parameter, position), z_grad * derivative);
             }
-            let [z_sum, z_max, z_squares] = row.z_reductions;
             for (index, (pair, dp)) in row.pairs.iter().zip(&products).enumerate() {
-                let is_max = if row.arg_max == Some(index) { 1.0 } else { 0.0 };
-                let slope = z_sum + 2.0 * pair.weight * z_squares + is_max * z_max;
-                let weight_grad = dp / row.z + z_grad * slope;
-                let weight_magnitude = (dp / row.z).abs() + z_magnitude * slope.abs();
-                let (q, k) = (self.q_row(batch, head, query), self.k_row(batch, head, pair.key));
-                let (q_range, k_range) = (query * d..(query + 1) * d, pair.key * d..(pair.key + 1) * d);
-                let v_range = pair.key * dv..(pair.key + 1) * dv;
-                let derivative = pair.derivatives[0];
-                add_scaled(&mut grad.q[q_range.clone()], weight_grad * derivative, k);
-                add_scaled(&mut grad.k[k_range.clone()], weight_grad * derivative, q);
-                add_scaled(&mut grad.v[v_range.clone()], pair.weight / row.z, output_grad);
-                add_magnitude(&mut magnitude.q[q_range], weight_magnitude * derivative, k);
-                add_magnitude(&mut magnitude.k[k_range], weight_magnitude * derivative, q);
-                add_magnitude(&mut magnitude.v[v_range], pair.weight / row.z, output_grad);
+                let weight_grad = dp / row.z + z_grad * row.z_slope(index);
+                let product_grad = weight_grad * pair.derivatives[0];
+                add_scaled(&mut grad.q[query * d..][..d], product_grad, self.k_row(batch, head, pair.key));
+                add_scaled(&mut grad.k[pair.key * d..][..d], product_grad, self.q_row(batch, head, query));
+                add_scaled(&mut grad.v[pair.key * dv..][..dv], pair.weight / row.z, output_grad);
                 for (&read, derivative) in pair.reads.iter().zip(&pair.derivatives[1..]) {
-                    add(&mut grad.parameters, read, weight_grad * derivative);
-                    add(&mut magnitude.parameters, read, weight_magnitude * derivative.abs());
+                    grad.add(read, weight_grad * derivative);
                 }
             }
         }
-        (grad, magnitude)
+        grad
+    }
+
+    /// The derivative of the statistic in z.
+    pub(super) fn statistic_slope(&self, row: &Row) -> f64 {
+        match statistic_kind(self.definition) {
+            Some(StatisticKind::LogNormalizer) => 1.0 / row.z,
+            Some(StatisticKind::Normalizer) | None => 1.0,
+        }
+    }
+
+    /// Zero gradients of one query head: its rows of q, and its head of k and v.
+    pub(super) fn head_zeros(&self) -> NaiveGradients {
+        let problem = &self.call.problem;
+        NaiveGradients {
+            q: vec![0.0; problem.q_len * problem.head_dim],
+            k: vec![0.0; problem.kv_len * problem.head_dim],
+            v: vec![0.0; problem.kv_len * problem.value_dim],
+            parameters: self.parameter_zeros(),
+        }
     }
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+impl NaiveGradients {
+    /// Adds to a parameter at a position, if it is learnable and has that position.
+    pub(super) fn add(&mut self, (parameter, position): Read, value: f64) {
+        if let (Some(sum), Some(at)) = (&mut self.parameters[parameter], position) {
+            sum[at] += value;
+        }
+    }
+}
+
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
-fn add_scaled(sum: &mut [f64], factor: f64, values: &[f64]) {
+pub(super) fn add_scaled(sum: &mut [f64], factor: f64, values: &[f64]) {
     for (s, v) in sum.iter_mut().zip(values) {
         *s += factor * v;
-    }
-}
-
-fn add_magnitude(sum: &mut [f64], factor: f64, values: &[f64]) {
-    for (s, v) in sum.iter_mut().zip(values) {
-        *s += (factor * v).abs();
     }
 }

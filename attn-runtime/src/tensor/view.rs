@@ -201,6 +201,13 @@ mod tests {
             t.to_elements::<i32>().unwrap_err().to_string(),
             Tensor::zeros(DType::F32, &[usize::MAX, 2]).unwrap_err().to_string(),
         ];
-        insta::assert_snapshot!(messages.join("\n"), @"");
+        insta::assert_snapshot!(messages.join("\n"), @"
+        shape [2, 2] needs 4 elements, but 1 were given
+        elements 2..4 of axis 1 were asked for, but its extent is 3
+        [0, 0] is not a permutation of the 2 axes; name each axis once
+        axis 2 was asked for, but the tensor has rank 2
+        the tensor is f32 of rank 2 (shape [2, 3]); i32 of rank 2 is needed
+        shape [18446744073709551615, 2] has more elements than can be addressed
+        ");
     }
 }

@@ -9,7 +9,7 @@ use super::tolerance::{Comparison, Tolerance};
 use crate::attention::{Attention, Device};
 use crate::call::Call;
 use crate::error::Error;
-use crate::oracle::{Naive, StatisticKind, statistic_kind};
+use crate::oracle::{Magnitudes, Naive, StatisticKind, statistic_kind};
 use crate::tensor::{DType, Location, Tensor};
 
 /// What was found in one case.
@@ -85,7 +85,8 @@ pub fn check_arguments(attention: &Attention, arguments: &Arguments) -> Result<V
     let expected = oracle.forward();
     let grad = output_grad.to_f64_vec()?;
     let statistic = statistic_grad.as_ref().map(Tensor::to_f64_vec).transpose()?;
-    let (gradients, magnitudes) = oracle.backward(&grad, statistic.as_deref());
+    let gradients = oracle.backward(&grad, statistic.as_deref());
+    let Magnitudes { output: output_magnitude, gradients: magnitudes } = oracle.magnitudes(&grad, statistic.as_deref());
 
     let output = attention.forward(q, k, v, parameters)?;
     let actual = attention.backward(q, k, v, parameters, &output, output_grad, statistic_grad.as_ref())?;
@@ -93,7 +94,7 @@ pub fn check_arguments(attention: &Attention, arguments: &Arguments) -> Result<V
     let dtype = q.dtype();
     let (forward, backward) = (Tolerance::forward(dtype), Tolerance::backward(dtype));
     let mut all =
-        vec![Comparison::new("o", &output.output.to_f64_vec()?, &expected.output, &expected.magnitude, forward)];
+        vec![Comparison::new("o", &output.output.to_f64_vec()?, &expected.output, &output_magnitude, forward)];
     if let (Some(actual), Some(expected)) = (&output.statistic, &expected.statistic) {
         // A logarithm is as exact as its argument: its error is relative to 1, not to itself.
         let log = statistic_kind(definition) == Some(StatisticKind::LogNormalizer);

@@ -39,10 +39,13 @@ fn check_case(definition: &Definition, case: &Case) -> Result<Vec<Comparison>, E
         let product = |(x, g): (&f64, &f64)| if *g == 0.0 { 0.0 } else { x * g };
         let of_output: f64 = output.output.iter().zip(&output_grad).map(product).sum();
         let statistic = output.statistic.iter().flatten().zip(statistic_grad.iter().flatten());
-        // Rows without a live key have a statistic that does not move.
-        Ok(of_output + statistic.filter(|(x, _)| x.is_finite()).map(product).sum::<f64>())
+        // A dead row has no gradient by definition, though its statistic may hold a sink.
+        let live = statistic.zip(&output.dead).filter(|(_, dead)| !**dead).map(|(pair, _)| pair);
+        Ok(of_output + live.map(product).sum::<f64>())
     };
-    let (gradients, magnitudes) = Naive::new(definition, &call)?.backward(&output_grad, statistic_grad.as_deref());
+    let oracle = Naive::new(definition, &call)?;
+    let gradients = oracle.backward(&output_grad, statistic_grad.as_deref());
+    let magnitudes = oracle.magnitudes(&output_grad, statistic_grad.as_deref()).gradients;
     let mut arguments = vec![
         ("dq".to_owned(), 0, &gradients.q, &magnitudes.q),
         ("dk".to_owned(), 1, &gradients.k, &magnitudes.k),
