@@ -56,12 +56,14 @@ struct Swing {
 }
 ";
 
-/// Four mistakes: a name that is not there, a parameter with an axis too few, a truth value as a number, a learnable mask.
+/// Four mistakes: a name that is not there, a parameter without its index, an activation with a typing error, and a learnable
+/// parameter where no gradient reaches it.
 const WRONG: &str = "\
 struct Wrong {
     frequency: f32[h],
     width: f32,
-    score: |s, b, h, q, kv| s + depth * cos(frequency * (q - kv)) + (q > kv),
+    score: |s, b, h, q, kv| s + depth * cos(frequency * (q - kv)),
+    activation: sigmoyd,
     mask: |b, h, q, kv| q - kv < width,
 }
 ";
@@ -82,7 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     heading("The same from text");
     let from_text = attn::compile_one(SWING).map_err(|errors| errors.render(SWING, "swing.attn"))?;
-    println!("The text's definition is the macro's: {}", same(&from_text, Swing::definition()));
+    println!("The text computes what the macro does: {}\n", same(&from_text, Swing::definition())?);
     let windowed = from_text.with_mask("window(16, 0) | prefix(4)")?;
     println!("With one more mask:\n{}", windowed.text);
 
@@ -110,14 +112,9 @@ fn show(definition: &Definition) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Everything but the documentation, which text files need not have.
-fn same(a: &Definition, b: &Definition) -> bool {
-    let without_docs = |text: &str| -> String {
-        text.lines()
-            .filter(|line| !line.trim_start().starts_with("///") && !line.trim_start().starts_with("#["))
-            .collect()
-    };
-    without_docs(&a.text) == without_docs(&b.text)
+/// Whether two variants are the same mathematics. Programs that print alike compute alike.
+fn same(a: &Definition, b: &Definition) -> Result<bool, Box<dyn Error>> {
+    Ok(lower::lower(a)?.to_string() == lower::lower(b)?.to_string())
 }
 
 /// Both passes on random tensors: 2 sequences, 4 query heads over 2 key heads.
@@ -164,8 +161,15 @@ mod tests {
     }
 
     #[test]
+    fn text_and_macro_are_the_same_mathematics() {
+        let from_text = attn::compile_one(SWING).unwrap();
+        assert!(same(&from_text, Swing::definition()).unwrap());
+        assert!(!same(&from_text.with_mask("window(16, 0)").unwrap(), Swing::definition()).unwrap());
+    }
+
+    #[test]
     fn every_mistake_is_reported() {
         let errors = attn::compile_one(WRONG).unwrap_err();
-        assert!(errors.len() >= 4, "{}", errors.render(WRONG, "wrong.attn"));
+        assert_eq!(errors.len(), 4, "{}", errors.render(WRONG, "wrong.attn"));
     }
 }

@@ -14,7 +14,7 @@ use attn::compiler::plan::{ElementType, Shape, Target};
 use attn::compiler::{cuda, lower};
 use attn::cuda::{CudaDevice, Nvrtc, nvrtc};
 use attn::{Attention, DType, Device, Parameters, Tensor, Variant, attention};
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Table, presets};
 use safetensors::SafeTensors;
 
 attention! {
@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::best();
     println!("\nThe device: {device}{}\n", why(&device));
     let mut table = Table::new();
+    table.load_style(presets::ASCII_FULL_CONDENSED);
     table.set_header(["type", "tensor", "shape", "error", "allowed"]);
     let mut missed = 0;
     for dtype in [DType::F32, DType::F16, DType::BF16] {
@@ -76,13 +77,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Why the best device is not a GPU, or which GPU it is.
 fn why(device: &Device) -> String {
     match (device, CudaDevice::new(0)) {
-        (Device::Cpu, Err(error)) => format!(", for a GPU cannot be used: {error}"),
+        (Device::Cpu, Err(error)) => format!(", for no GPU can be used: {}", short(&error)),
         (_, Ok(gpu)) => {
             let (major, minor) = gpu.compute_capability();
             format!(" ({}, compute capability {major}.{minor})", gpu.name())
         }
         _ => String::new(),
     }
+}
+
+/// A reason without the list of places that were searched.
+fn short(error: &dyn Error) -> String {
+    let text = error.to_string();
+    text.split(" Searched:").next().unwrap_or(&text).to_owned()
 }
 
 /// A tensor's distance from the oracle's.
@@ -183,7 +190,7 @@ fn write_sources(folder: &Path, element: ElementType, head_dim: usize) -> Result
 fn compile(files: &[Source]) -> Result<String, Box<dyn Error>> {
     let compiler = match Nvrtc::load() {
         Ok(compiler) => compiler,
-        Err(error) => return Ok(format!("It was not compiled: {error}")),
+        Err(error) => return Ok(format!("It was not compiled, which takes no GPU: {}", short(&error))),
     };
     let (major, minor) = compiler.version();
     let mut report = format!("Compiled by NVRTC {major}.{minor} ({}):\n", compiler.path().display());

@@ -63,3 +63,8 @@ pub mod compiler {
 /// Tests of your own variants in one line each: comparison with the oracle, gradient checks, strategies.
 #[cfg(feature = "testing")]
 pub use attn_runtime::testing;
+
+/// The README's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
