@@ -3,13 +3,15 @@
 //! Every call is checked once, by [`crate::call`], before an executor sees it; executors of all devices take the same checked
 //! calls and return the same things.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use attn_dsl::definition::Definition;
 use attn_dsl::lower::Lowered;
 
 use crate::call::{BackwardCall, Call, check_scale};
 use crate::cpu::CpuExecutor;
+use crate::cuda::{CudaDevice, CudaExecutor, Nvrtc};
 use crate::error::Error;
 use crate::oracle::OracleExecutor;
 use crate::parameter::Parameters;
@@ -17,35 +19,65 @@ use crate::tensor::{Location, Tensor};
 use crate::variant::Variant;
 
 /// Where attention runs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Device {
     /// The tiled, multi-threaded executor on the host's CPU.
     Cpu,
     /// The naive f64 evaluator on the host's CPU: slow and quadratic in memory, but written from the definitions alone. For tests.
     Oracle,
+    /// A GPU, through generated CUDA kernels.
+    Cuda(CudaDevice),
 }
 
 impl Device {
-    /// A GPU if one is found, else the CPU.
+    /// The GPU with this number, from 0. One device object serves the process, so that all work on it is in one order.
+    ///
+    /// # Errors
+    /// When there is no driver or no such GPU: the error says what was searched.
+    pub fn cuda(ordinal: u32) -> Result<Device, Error> {
+        static OPEN: Mutex<BTreeMap<u32, CudaDevice>> = Mutex::new(BTreeMap::new());
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(device) = open.get(&ordinal) {
+            return Ok(Device::Cuda(device.clone()));
+        }
+        let device = CudaDevice::new(ordinal)?;
+        open.insert(ordinal, device.clone());
+        Ok(Device::Cuda(device))
+    }
+
+    /// The first GPU if its kernels can be compiled, else the CPU.
     pub fn best() -> Device {
-        Device::Cpu
+        Self::best_and_why().0
+    }
+
+    /// The device that [`Device::best`] gives, and why it is not a GPU if it is none.
+    pub fn best_and_why() -> (Device, Option<Error>) {
+        match Self::cuda(0).and_then(|device| Ok((Nvrtc::load()?, device))) {
+            Ok((_, device)) => (device, None),
+            Err(error) => {
+                tracing::debug!(target: "attn::device", "running on the CPU: {error}");
+                (Device::Cpu, Some(error))
+            }
+        }
     }
 
     /// Where the tensors of a call on this device must be.
     pub fn location(&self) -> Location {
         match self {
             Device::Cpu | Device::Oracle => Location::Host,
+            Device::Cuda(device) => Location::Cuda(device.ordinal() as usize),
         }
     }
 }
 
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Device::Cpu => "cpu",
-            Device::Oracle => "oracle",
-        })
+        match self {
+            Device::Cpu => f.write_str("cpu"),
+            Device::Oracle => f.write_str("oracle"),
+            Device::Cuda(device) => write!(f, "cuda:{} ({})", device.ordinal(), device.name()),
+        }
     }
 }
 
@@ -72,6 +104,36 @@ pub struct Gradients {
     pub v: Tensor,
     /// The gradient of each learnable parameter by its name, f32 in the parameter's shape, in the order of declaration.
     pub parameters: Parameters,
+}
+
+impl Output {
+    /// The same in the memory of the host.
+    ///
+    /// # Errors
+    /// When a kernel failed, or a copy fails.
+    pub fn to_host(&self) -> Result<Output, Error> {
+        Ok(Output {
+            output: self.output.to_host()?,
+            statistic: self.statistic.as_ref().map(Tensor::to_host).transpose()?,
+            saved: self.saved.iter().map(Tensor::to_host).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Gradients {
+    /// The same in the memory of the host.
+    ///
+    /// # Errors
+    /// When a kernel failed, or a copy fails.
+    pub fn to_host(&self) -> Result<Gradients, Error> {
+        let parameters = self.parameters.iter().map(|(name, tensor)| Ok((name.to_owned(), tensor.to_host()?)));
+        Ok(Gradients {
+            q: self.q.to_host()?,
+            k: self.k.to_host()?,
+            v: self.v.to_host()?,
+            parameters: parameters.collect::<Result<Vec<_>, Error>>()?.into_iter().collect(),
+        })
+    }
 }
 
 /// Runs checked calls of one variant on one device.
@@ -103,6 +165,7 @@ impl Attention {
         let executor: Arc<dyn Executor> = match device {
             Device::Cpu => Arc::new(CpuExecutor::new(lower(&definition)?)),
             Device::Oracle => Arc::new(OracleExecutor::new(definition.clone())),
+            Device::Cuda(device) => Arc::new(CudaExecutor::new(lower(&definition)?, device.clone())),
         };
         Ok(Attention { definition, device: device.clone(), scale: None, executor })
     }

@@ -2,8 +2,10 @@
 
 use attn_dsl::Diagnostics;
 use attn_dsl::lower::LowerError;
+use attn_dsl::plan::PlanError;
 
 use crate::call::ArgumentError;
+use crate::cuda::{CudaError, NvrtcError};
 use crate::tensor::TensorError;
 
 /// Why an attention could not be built or run.
@@ -27,4 +29,16 @@ pub enum Error {
     /// A tensor could not be made or read.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// No kernel can be planned for the shape on the device.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The GPU or its driver refused.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+    /// A kernel could not be compiled.
+    #[error(transparent)]
+    Nvrtc(#[from] NvrtcError),
+    /// A mistake in attn itself.
+    #[error("{0}; this is a mistake in attn, please report it")]
+    Internal(String),
 }

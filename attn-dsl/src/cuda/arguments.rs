@@ -111,12 +111,13 @@ impl Argument {
 pub(crate) fn declare(
     definition: &Definition,
     [names, size_names]: [&[String]; 2],
-    members: &mut Vec<Argument>,
+    members: &mut [Argument],
 ) -> String {
     members.sort_by_key(|member| !member.is_wide());
     let mut text = String::from("struct Arguments {\n");
     let mut line = |declaration: String| writeln!(text, "    {declaration};").expect("writing to a string");
-    let tensors: Vec<&str> = members.iter().filter_map(|m| if let Argument::Tensor(role) = m { Some(role.name()) } else { None }).collect();
+    let tensors: Vec<&str> =
+        members.iter().filter_map(|m| if let Argument::Tensor(role) = m { Some(role.name()) } else { None }).collect();
     let mut tensors_written = false;
     for member in members.iter() {
         match member {

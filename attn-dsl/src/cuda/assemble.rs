@@ -32,7 +32,32 @@ impl<'a> Variant<'a> {
         // kernels that read rows need both, whether the variant does or not
         graph.input(Input::Batch);
         graph.input(Input::Head);
-        let mut names = Names::default();
+        // members of the arguments' structure: the names of its other members are taken
+        let mut names = Names::taking(&[
+            "q",
+            "k",
+            "v",
+            "o",
+            "output_grad",
+            "q_grad",
+            "k_grad",
+            "v_grad",
+            "statistic",
+            "delta",
+            "statistic_grad",
+            "shift",
+            "sum",
+            "max_weight",
+            "sum_squares",
+            "arg_max",
+            "live_keys",
+            "batches",
+            "heads",
+            "group",
+            "q_len",
+            "kv_len",
+            "scale",
+        ]);
         let parameters = lowered.definition.parameters.iter().map(|parameter| names.unique(&parameter.name)).collect();
         let mut names = Names::default();
         let size_names = lowered.definition.sizes.iter().map(|size| names.unique(size)).collect();
@@ -82,10 +107,15 @@ impl<'a> Variant<'a> {
 
     /// The parameters that `roots` read.
     pub(crate) fn parameters_of(&self, roots: &[NodeId]) -> Vec<ParameterId> {
-        let mut found: Vec<ParameterId> = self.graph.reachable(roots).into_iter().filter_map(|id| match self.graph.op(id) {
-            Op::Parameter { parameter, .. } => Some(*parameter),
-            _ => None,
-        }).collect();
+        let mut found: Vec<ParameterId> = self
+            .graph
+            .reachable(roots)
+            .into_iter()
+            .filter_map(|id| match self.graph.op(id) {
+                Op::Parameter { parameter, .. } => Some(*parameter),
+                _ => None,
+            })
+            .collect();
         found.sort_unstable();
         found.dedup();
         found
@@ -134,12 +164,20 @@ impl<'a> Variant<'a> {
     }
 
     /// A function of a pair. `products` are the names of the data that it is given.
-    pub(crate) fn pair_function(&self, values: &Values<'_>, result: &str, name: &str, roots: &[NodeId], with_grad: bool) -> String {
+    pub(crate) fn pair_function(
+        &self,
+        values: &Values<'_>,
+        result: &str,
+        name: &str,
+        roots: &[NodeId],
+        with_grad: bool,
+    ) -> String {
         let given = [(Input::Product, "product"), (Input::OutputGradProduct, "output_grad_product")];
         let (statements, texts) = values.body(roots, &given);
         let arguments = if self.pair_arguments(roots).is_empty() { "" } else { "const Arguments& arguments, " };
         let products = if with_grad { "float product, float output_grad_product" } else { "float product" };
-        let signature = format!("{result} {name}({arguments}{products}, const Tile& tile, const Query& query, const Key& key)");
+        let signature =
+            format!("{result} {name}({arguments}{products}, const Tile& tile, const Query& query, const Key& key)");
         let value = if result == "float" { texts[0].clone() } else { format!("{{{}}}", texts.join(", ")) };
         function(&signature, &statements, &value)
     }
@@ -176,7 +214,8 @@ impl<'a> Variant<'a> {
     pub(crate) fn constants(&self, tiles: &Tiles, key_fields: usize, query_fields: usize) -> String {
         let (head, value) = (self.shape.head_row_bytes(), self.shape.value_row_bytes());
         let mut text = String::from("// ---------------------------------------------------------------- shape\n");
-        let mut line = |declaration: String| writeln!(text, "constexpr int {declaration};").expect("writing to a string");
+        let mut line =
+            |declaration: String| writeln!(text, "constexpr int {declaration};").expect("writing to a string");
         line(format!("HEAD_DIM = {}, VALUE_DIM = {}", self.shape.head_dim(), self.shape.value_dim()));
         line(format!("BLOCK_Q = {}, BLOCK_KV = {}, STAGES = {}", tiles.block_q, tiles.block_kv, tiles.stages));
         line(format!("WARPS = {}, THREADS = 32 * WARPS, ROW_TILES = {}", tiles.warps, tiles.row_tiles));
@@ -192,7 +231,15 @@ impl<'a> Variant<'a> {
     }
 
     /// Head, prelude, constants, tiles, the variant's part and the machinery, in this order.
-    pub(crate) fn source(&self, template: &str, summary: &str, constants: &str, own: &str, mut machine: Value, tiled: bool) -> String {
+    pub(crate) fn source(
+        &self,
+        template: &str,
+        summary: &str,
+        constants: &str,
+        own: &str,
+        mut machine: Value,
+        tiled: bool,
+    ) -> String {
         let body = render(template, &machine);
         let texts = [own, &body];
         let all = texts.concat();
@@ -214,6 +261,7 @@ impl<'a> Variant<'a> {
             store_shared => needs("store_shared("),
             quad_max => needs("quad_max("),
             quad_sum => needs("quad_sum("),
+            quad_any => needs("quad_any("),
             Partial => needs("Partial{}"),
             Array => needs("Array<"),
             Scalar => needs("Array<float, 0>") || needs("Array<int, 0>"),
@@ -258,8 +306,12 @@ impl<'a> Variant<'a> {
         line("Per batch and head, s_ij = score(scale * q_i . k_j), w_ij = activation(s_ij) and 0 where masked,");
         line("z_i = normalizer(reductions of w_i), O_i = sum_j w_ij / z_i v_j.");
         line(match self.lowered.class {
-            Class::Elementwise => "Class: elementwise. A weight depends on its pair alone; nothing is saved for the backward pass.",
-            Class::Streaming => "Class: streaming. Reductions of the weights accumulate while keys stream by; O is divided at the end.",
+            Class::Elementwise => {
+                "Class: elementwise. A weight depends on its pair alone; nothing is saved for the backward pass."
+            }
+            Class::Streaming => {
+                "Class: streaming. Reductions of the weights accumulate while keys stream by; O is divided at the end."
+            }
             Class::ShiftedExponential => {
                 "Class: shifted exponential. Weights are 2^(t - m), m the running maximum of t = log2(e) s, so that nothing overflows."
             }
@@ -308,7 +360,9 @@ impl Columns {
         let upper = if place == Place::Query { "QUERY_RING_BYTES" } else { "KEY_RING_BYTES" };
         let offset = if stage == "0" { String::new() } else { format!(" + {stage} * {upper}") };
         let snippet = if staged {
-            format!("{structure} {instance}[2];\n                {loads}({instance}, {ring}{offset}, n * 8 + lane % 4 * 2);")
+            format!(
+                "{structure} {instance}[2];\n                {loads}({instance}, {ring}{offset}, n * 8 + lane % 4 * 2);"
+            )
         } else if inline {
             let load = |extra: &str| {
                 format!("{loader}(arguments, tile, {first} + 8 * n{extra}, {first}_as_float + (8 * n{extra}))")

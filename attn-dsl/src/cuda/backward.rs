@@ -9,22 +9,13 @@ use super::gradients::{Gradient, GradientKind, gradients};
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::definition::Axis;
-use crate::ir::{Binary, Compare, Input, NodeId, Op, Rate, Type};
+use crate::ir::{Binary, Input, NodeId, Op, Rate, Type};
 use crate::lower::{Class, Lowered};
 use crate::plan::{Pass, PlanError, Shape, TABLE_CHUNK, Target, Tiles, joint_key_pass, tiles};
 
 pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
     let mut variant = Variant::new(lowered, shape, target);
-    let mut gradients = gradients(&mut variant.graph, lowered)?;
-    for gradient in &mut gradients {
-        // a row whose delta is 0 contributes nothing, even where its normalizer has no finite derivative
-        gradient.row = gradient.row.map(|row| {
-            let graph = &mut variant.graph;
-            let (delta, zero) = (graph.input(Input::Delta), graph.float(0.0));
-            let dead = graph.compare(Compare::Eq, delta, zero);
-            graph.select(dead, zero, row)
-        });
-    }
+    let gradients = gradients(&mut variant.graph, lowered)?;
     let tables: Vec<TableReads> = gradients
         .iter()
         .filter(|gradient| gradient.kind == GradientKind::Table)
@@ -139,8 +130,10 @@ fn scale_function(variant: &Variant<'_>, values: &Values<'_>) -> String {
 fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result<Kernel, PlanError> {
     let backward = &variant.lowered.backward;
     let (want_dv, want_dk) = (pass != Pass::BackwardK, pass != Pass::BackwardV);
-    let columns: Vec<&Gradient> =
-        gradients.iter().filter(|gradient| want_dk && gradient.kind == GradientKind::Column && gradient.pair.is_some()).collect();
+    let columns: Vec<&Gradient> = gradients
+        .iter()
+        .filter(|gradient| want_dk && gradient.kind == GradientKind::Column && gradient.pair.is_some())
+        .collect();
     let name_of = |gradient: &Gradient| variant.names[gradient.parameter.0 as usize].clone();
 
     let mut pair: Vec<(String, NodeId)> = vec![];
@@ -149,7 +142,9 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result
             pair.push(("probability".into(), backward.probability));
         }
         pair.push(("product_grad".into(), backward.product_grad));
-        pair.extend(columns.iter().map(|gradient| (format!("grad_{}", name_of(gradient)), gradient.pair.expect("of a pair"))));
+        pair.extend(
+            columns.iter().map(|gradient| (format!("grad_{}", name_of(gradient)), gradient.pair.expect("of a pair"))),
+        );
     }
     let mut roots: Vec<NodeId> = pair.iter().map(|(_, root)| *root).collect();
     if !want_dk {
@@ -178,7 +173,13 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result
         functions.push_str(&pair_part(variant, &values, &pair));
         functions.push_str(&scale_function(variant, &values));
     } else {
-        functions.push_str(&variant.pair_function(&values, "float", "backward_probability", &[backward.probability], false));
+        functions.push_str(&variant.pair_function(
+            &values,
+            "float",
+            "backward_probability",
+            &[backward.probability],
+            false,
+        ));
     }
     functions.push_str(&queries.functions);
     let own = variant.own_part(&values, &mut members, &functions);
@@ -240,7 +241,9 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, P
     let mut all = roots.clone();
     all.extend(row_roots.iter().chain(&backward.product_grad_scale));
     let mut members: Vec<Argument> =
-        [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::OutputGrad, TensorRole::QGrad].map(Argument::Tensor).to_vec();
+        [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::OutputGrad, TensorRole::QGrad]
+            .map(Argument::Tensor)
+            .to_vec();
     members.extend(rows.iter().map(|gradient| Argument::Partial(gradient.parameter)));
     members.extend(row_members(variant, &mut values, &all));
 
@@ -277,6 +280,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, P
         mask_arguments => variant.mask_arguments(),
         pair_arguments => variant.pair_arguments(&roots),
         product_grad_scale => backward.product_grad_scale.is_some(),
+        per_row => rows.iter().any(|gradient| gradient.row.is_some()),
         row_gradients => row_gradients,
     };
     let constants = variant.constants(&planned, keys.fields, 0);
@@ -377,7 +381,8 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
     let summary = describe(pass, &planned, planned.shared_memory);
     let source = variant.source("table", &summary, &constants, &own, machine, true);
     let file = format!("table_grad_{name}");
-    let mut kernel = kernel(variant, "attn_table_grad", &file, KernelKind::Table(id), source, own, members, (pass, planned));
+    let mut kernel =
+        kernel(variant, "attn_table_grad", &file, KernelKind::Table(id), source, own, members, (pass, planned));
     kernel.table_chunk = TABLE_CHUNK as u32;
     Ok(kernel)
 }

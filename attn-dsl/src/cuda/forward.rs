@@ -48,7 +48,8 @@ pub(crate) fn live_keys(variant: &Variant<'_>) -> Kernel {
 }
 
 pub(crate) fn file_name(variant: &Variant<'_>, kernel: &str) -> String {
-    let name: String = variant.definition().name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let name: String =
+        variant.definition().name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     format!("{name}_{kernel}_{}_{}.cu", variant.shape.to_string().replace(' ', "_"), variant.target)
 }
 
@@ -109,7 +110,9 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     let mut functions = String::new();
     match (scale, sigmoid) {
         (Some(_), _) => {}
-        (None, Some(exponent)) => functions.push_str(&variant.pair_function(&values, "float", "sigmoid_exponent", &[exponent], false)),
+        (None, Some(exponent)) => {
+            functions.push_str(&variant.pair_function(&values, "float", "sigmoid_exponent", &[exponent], false))
+        }
         (None, None) => {
             let name = if shifted { "exponent" } else { "weight" };
             functions.push_str(&variant.pair_function(&values, "float", name, &[pass.pair], false));
@@ -117,7 +120,11 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     }
     if let Some(floor) = floor {
         let (statements, texts) = values.body(&[floor], &[]);
-        functions.push_str(&function("float shift_floor(const Tile& tile, const Query& query)", &statements, &texts[0]));
+        functions.push_str(&function(
+            "float shift_floor(const Tile& tile, const Query& query)",
+            &statements,
+            &texts[0],
+        ));
     }
     if let Some(root) = pass.normalizer {
         let (statements, texts) = values.body(&[root], &row_inputs);

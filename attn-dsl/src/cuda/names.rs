@@ -7,17 +7,84 @@ use std::collections::HashSet;
 
 /// Words that the language, the compiler or the templates already use.
 const TAKEN: &[&str] = &[
-    "alignas", "alignof", "and", "asm", "auto", "bool", "break", "case", "catch", "char", "class", "const", "constexpr",
-    "continue", "decltype", "default", "delete", "do", "double", "else", "enum", "explicit", "export", "extern", "false",
-    "float", "for", "friend", "goto", "if", "inline", "int", "long", "mutable", "namespace", "new", "noexcept", "not",
-    "nullptr", "operator", "or", "private", "protected", "public", "register", "return", "short", "signed", "sizeof",
-    "static", "struct", "switch", "template", "this", "throw", "true", "try", "typedef", "typeid", "typename", "union",
-    "unsigned", "using", "virtual", "void", "volatile", "while", "xor", "u16", "u32", "i64", "element", "arguments",
-    "tile", "query", "key", "product", "output_grad_product", "row", "data", "stride", "extent", "q", "k", "v", "o",
-    "output_grad", "q_grad", "k_grad", "v_grad", "heads", "group", "q_len", "kv_len", "scale", "statistic", "delta",
-    "statistic_grad", "shift", "sum", "sum_squares", "max_weight", "arg_max", "live_keys", "kv", "batch", "head",
-    "q_as_float", "kv_as_float", "exponent_scale", "gradient", "partial", "min", "max", "exp", "exp2", "log", "sqrt",
-    "tanh", "sin", "cos", "floor", "abs", "INFINITY", "LOG2E", "LN2", "index", "value",
+    "alignas",
+    "alignof",
+    "and",
+    "asm",
+    "auto",
+    "bool",
+    "break",
+    "case",
+    "catch",
+    "char",
+    "class",
+    "const",
+    "constexpr",
+    "continue",
+    "decltype",
+    "default",
+    "delete",
+    "do",
+    "double",
+    "else",
+    "enum",
+    "explicit",
+    "export",
+    "extern",
+    "false",
+    "float",
+    "for",
+    "friend",
+    "goto",
+    "if",
+    "inline",
+    "int",
+    "long",
+    "mutable",
+    "namespace",
+    "new",
+    "noexcept",
+    "not",
+    "nullptr",
+    "operator",
+    "or",
+    "private",
+    "protected",
+    "public",
+    "register",
+    "return",
+    "short",
+    "signed",
+    "sizeof",
+    "static",
+    "struct",
+    "switch",
+    "template",
+    "this",
+    "throw",
+    "true",
+    "try",
+    "typedef",
+    "typeid",
+    "typename",
+    "union",
+    "unsigned",
+    "using",
+    "virtual",
+    "void",
+    "volatile",
+    "while",
+    "xor",
+    "u16",
+    "u32",
+    "i64",
+    "element",
+    "INFINITY",
+    "LOG2E",
+    "LN2",
+    "data",
+    "stride",
+    "extent",
 ];
 
 /// Gives out identifiers.
@@ -27,6 +94,11 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// Names beside some that are taken already.
+    pub(crate) fn taking(taken: &[&str]) -> Self {
+        Names { used: taken.iter().map(|name| (*name).to_owned()).collect() }
+    }
+
     /// An identifier like `wanted`.
     pub(crate) fn unique(&mut self, wanted: &str) -> String {
         let clean: String = wanted.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
@@ -53,7 +125,7 @@ mod tests {
         assert_eq!(names.unique("slope"), "slope");
         assert_eq!(names.unique("slope"), "slope_2");
         assert_eq!(names.unique("float"), "float_2");
-        assert_eq!(names.unique("arguments"), "arguments_2");
+        assert_eq!(names.unique("INFINITY"), "INFINITY_2");
         assert_eq!(names.unique("__x__y"), "x_y".replace("x_y", "xx_y"));
         assert_eq!(names.unique("größe"), "gr__e".replace("gr__e", "xgr_e"));
         assert_eq!(names.unique("1"), "x1");

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use super::expression::{Emitter, float_literal, type_name};
+use super::expression::{Emitter, type_name};
 use super::names::Names;
 use crate::definition::Definition;
 use crate::ir::{Graph, Input, Names as PrintNames, NodeId, Op, Reduction, Type, print_expression_with};
@@ -59,7 +59,7 @@ pub(crate) struct Values<'a> {
     pub(crate) counted_live_keys: bool,
     fields: HashMap<Place, Vec<Field>>,
     places: HashMap<NodeId, (Place, String)>,
-    names: Names,
+    names: HashMap<Place, Names>,
 }
 
 impl<'a> Values<'a> {
@@ -81,7 +81,7 @@ impl<'a> Values<'a> {
             counted_live_keys,
             fields: HashMap::new(),
             places: HashMap::new(),
-            names: Names::default(),
+            names: HashMap::new(),
         }
     }
 
@@ -132,29 +132,56 @@ impl<'a> Values<'a> {
 
     fn field(&mut self, root: NodeId, place: Place) {
         self.demand_slower(root, place);
-        let wanted = match self.graph.op(root) {
-            Op::Parameter { parameter, .. } => self.parameter_names[parameter.0 as usize].clone(),
-            Op::Input(input) => match input {
-                Input::Batch => "batch_index".into(),
-                Input::Head => "head_index".into(),
-                Input::Query => "position".into(),
-                Input::Key => "position".into(),
-                Input::Scale => "softmax_scale".into(),
-                Input::LiveKeys => "live".into(),
-                Input::Statistic => "saved_statistic".into(),
-                Input::Delta => "row_delta".into(),
-                other => format!("{other:?}").to_lowercase(),
-            },
-            Op::Cast(_, a) if matches!(self.graph.op(*a), Op::Input(Input::Query | Input::Key)) => "position_as_float".into(),
-            _ => match place {
-                Place::Tile => "t0".into(),
-                Place::Query => "q0".into(),
-                Place::Key => "k0".into(),
-            },
-        };
-        let name = self.names.unique(&wanted);
+        let wanted = self.field_name(root);
+        let name = self
+            .names
+            .entry(place)
+            .or_insert_with(|| Names::taking(&["batch", "head", "exponent_scale"]))
+            .unique(&wanted);
         self.places.insert(root, (place, name.clone()));
         self.fields.entry(place).or_default().push(Field { node: root, name });
+    }
+
+    /// A name that says what a value is: an input's or a parameter's name, or that of the one it is made of.
+    fn field_name(&self, root: NodeId) -> String {
+        let of_input = |input: Input| match input {
+            Input::Batch => "b",
+            Input::Head => "h",
+            Input::Query | Input::Key => "position",
+            Input::Scale => "scale",
+            Input::LiveKeys => "live_keys",
+            Input::Statistic => "statistic",
+            Input::Delta => "delta",
+            Input::Shift => "shift",
+            Input::ArgMax => "arg_max",
+            Input::QueryLen => "q_len",
+            Input::KeyLen => "kv_len",
+            Input::Reduction(Reduction::Sum) => "sum",
+            Input::Reduction(Reduction::Max) => "max_weight",
+            Input::Reduction(Reduction::SumSquares) => "sum_squares",
+            Input::HeadDim | Input::Size(_) | Input::Product | Input::Score | Input::OutputGradProduct => "value",
+        };
+        match self.graph.op(root) {
+            Op::Parameter { parameter, .. } => return self.parameter_names[parameter.0 as usize].clone(),
+            Op::Input(input) => return of_input(*input).to_owned(),
+            Op::Cast(Type::Float, a) => return format!("{}_as_float", self.field_name(*a)),
+            _ => {}
+        }
+        // the most telling leaf of a formula: a parameter, else a row's value, else the scale or a position
+        let leaves = self.graph.reachable(&[root]);
+        let parameter = leaves.iter().find_map(|&id| match self.graph.op(id) {
+            Op::Parameter { parameter, .. } => Some(self.parameter_names[parameter.0 as usize].as_str()),
+            _ => None,
+        });
+        let input = |wanted: &[Input]| {
+            wanted.iter().find(|input| self.graph.reads(root, **input)).map(|input| of_input(*input))
+        };
+        let rows =
+            [Input::Statistic, Input::Delta, Input::LiveKeys, Input::Query, Input::Key, Input::Scale, Input::KeyLen];
+        let stem = parameter.or_else(|| input(&rows)).unwrap_or("value");
+        let log2 = matches!(self.graph.op(root), Op::Binary(crate::ir::Binary::Mul, _, b)
+            if self.graph.as_float(*b).is_some_and(|b| (b.abs() - std::f64::consts::LOG2_E).abs() < 1e-9));
+        format!("{stem}_{}", if log2 { "log2" } else { "term" })
     }
 
     /// What a row or column value needs of the tile becomes a field of the tile.
@@ -165,7 +192,8 @@ impl<'a> Values<'a> {
         let mut stack = vec![root];
         let mut seen = std::collections::HashSet::new();
         while let Some(id) = stack.pop() {
-            if self.is_constant(id) || !seen.insert(id) || self.places.get(&id).is_some_and(|(p, _)| *p == Place::Tile) {
+            if self.is_constant(id) || !seen.insert(id) || self.places.get(&id).is_some_and(|(p, _)| *p == Place::Tile)
+            {
                 continue;
             }
             if self.graph.rate(id).is_tile() {
@@ -185,7 +213,9 @@ impl<'a> Values<'a> {
                 self.graph.any(field.node, |op| match op {
                     Op::Parameter { .. } => !self.graph.rate(field.node).is_tile(),
                     Op::Input(input) => is_row_array(*input) || *input == Input::LiveKeys,
-                    Op::Unary(op, _) => !matches!(op, crate::ir::Unary::Neg | crate::ir::Unary::Abs | crate::ir::Unary::Not),
+                    Op::Unary(op, _) => {
+                        !matches!(op, crate::ir::Unary::Neg | crate::ir::Unary::Abs | crate::ir::Unary::Not)
+                    }
                     Op::Binary(crate::ir::Binary::Div | crate::ir::Binary::Rem, ..) => true,
                     _ => false,
                 })
@@ -255,10 +285,12 @@ impl<'a> Values<'a> {
         for field in fields {
             let names = PrintNames { parameters: &parameters, sizes: &sizes };
             let formula = print_expression_with(self.graph, field.node, names);
-            let formula: String = formula.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+            let formula: String =
+                formula.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
             let formula = formula.replace("*/", "* /").replace("/*", "/ *").replace('\\', "/");
             let formula = if formula.len() > 100 { format!("{}...", &formula[..97]) } else { formula };
-            writeln!(text, "    {} {};   // {formula}", type_name(self.graph.ty(field.node)), field.name).expect("writing to a string");
+            writeln!(text, "    {} {};   // {formula}", type_name(self.graph.ty(field.node)), field.name)
+                .expect("writing to a string");
         }
         text.push_str("};\n");
         text
@@ -302,7 +334,9 @@ impl<'a> Values<'a> {
         let (statements, values) = self.emitter(known).emit(&roots);
         let mut text = format!("__device__ __forceinline__ {signature} {{\n");
         if reads_rows {
-            text.push_str("    const i64 row = ((i64)tile.batch * arguments.heads + tile.head) * arguments.q_len + q;\n");
+            text.push_str(
+                "    const i64 row = ((i64)tile.batch * arguments.heads + tile.head) * arguments.q_len + q;\n",
+            );
         }
         for statement in statements {
             writeln!(text, "    {statement}").expect("writing to a string");
@@ -343,20 +377,25 @@ impl<'a> Values<'a> {
             _ => ("Key", "store_key", "load_keys"),
         };
         let fields = self.fields.get(&place).map_or(&[][..], Vec::as_slice);
-        let mut text = format!("__device__ __forceinline__ void {store}(u32 ring, int column, const {structure}& value) {{\n");
+        let mut text =
+            format!("__device__ __forceinline__ void {store}(u32 ring, int column, const {structure}& value) {{\n");
         for (index, field) in fields.iter().enumerate() {
             let cast = if self.graph.ty(field.node) == Type::Bool { "(int)" } else { "" };
-            writeln!(text, "    store_shared(ring + ({index} * {block} + column) * 4, {cast}value.{});", field.name).expect("writing to a string");
+            writeln!(text, "    store_shared(ring + ({index} * {block} + column) * 4, {cast}value.{});", field.name)
+                .expect("writing to a string");
         }
-        writeln!(text, "}}\n__device__ __forceinline__ void {load}({structure} (&values)[2], u32 ring, int column) {{").expect("writing to a string");
+        writeln!(text, "}}\n__device__ __forceinline__ void {load}({structure} (&values)[2], u32 ring, int column) {{")
+            .expect("writing to a string");
         for (index, field) in fields.iter().enumerate() {
             let (pair, read) = match self.graph.ty(field.node) {
                 Type::Float => ("float2", "load_shared_floats"),
                 Type::Int | Type::Bool => ("int2", "load_shared_ints"),
             };
             let name = &field.name;
-            writeln!(text, "    const {pair} pair{index} = {read}(ring + ({index} * {block} + column) * 4);").expect("writing to a string");
-            writeln!(text, "    values[0].{name} = pair{index}.x, values[1].{name} = pair{index}.y;").expect("writing to a string");
+            writeln!(text, "    const {pair} pair{index} = {read}(ring + ({index} * {block} + column) * 4);")
+                .expect("writing to a string");
+            writeln!(text, "    values[0].{name} = pair{index}.x, values[1].{name} = pair{index}.y;")
+                .expect("writing to a string");
         }
         text.push_str("}\n");
         text
@@ -376,9 +415,4 @@ pub(crate) fn function(signature: &str, statements: &[String], value: &str) -> S
     }
     writeln!(text, "    return {value};\n}}").expect("writing to a string");
     text
-}
-
-/// A float constant of the machinery.
-pub(crate) fn literal(value: f32) -> String {
-    float_literal(value)
 }

@@ -28,7 +28,9 @@ pub enum PlanError {
         name: String,
     },
     /// A GPU older than the portable schedule needs.
-    #[error("compute capability {major}.{minor} has no asynchronous copies; the CUDA kernels need 8.0 or newer, so run this on the CPU")]
+    #[error(
+        "compute capability {major}.{minor} has no asynchronous copies; the CUDA kernels need 8.0 or newer, so run this on the CPU"
+    )]
     TooOld {
         /// The device's compute capability.
         major: u32,

@@ -84,7 +84,9 @@ pub(crate) fn tiles(pass: Pass, shape: Shape, target: Target) -> Result<Tiles, P
     for &candidate in candidates(pass, shape) {
         let mut tiles = layout(pass, shape, candidate);
         smallest = smallest.min(tiles.shared_memory);
-        if tiles.shared_memory > target.shared_memory_per_block() || accumulators(pass, shape, candidate) > ACCUMULATOR_LIMIT {
+        if tiles.shared_memory > target.shared_memory_per_block()
+            || accumulators(pass, shape, candidate) > ACCUMULATOR_LIMIT
+        {
             continue;
         }
         let by_memory = target.shared_memory_per_multiprocessor() / (tiles.shared_memory + 1024);
@@ -104,7 +106,9 @@ pub(crate) fn joint_key_pass(shape: Shape) -> bool {
 fn candidates(pass: Pass, shape: Shape) -> &'static [Candidate] {
     let wide = shape.element().bytes() == 4;
     match pass {
-        Pass::Forward if wide => &[Candidate(4, 1, 32, 2), Candidate(4, 1, 16, 2), Candidate(4, 1, 16, 1), Candidate(2, 1, 16, 1)],
+        Pass::Forward if wide => {
+            &[Candidate(4, 1, 32, 2), Candidate(4, 1, 16, 2), Candidate(4, 1, 16, 1), Candidate(2, 1, 16, 1)]
+        }
         Pass::Forward => &[
             Candidate(4, 2, 64, 2),
             Candidate(4, 2, 48, 2),
@@ -113,8 +117,16 @@ fn candidates(pass: Pass, shape: Shape) -> &'static [Candidate] {
             Candidate(4, 1, 32, 2),
             Candidate(4, 1, 32, 1),
         ],
-        Pass::BackwardQ if wide => &[Candidate(4, 1, 32, 2), Candidate(4, 1, 16, 1), Candidate(2, 1, 16, 1), Candidate(1, 1, 16, 1)],
-        Pass::BackwardQ => &[Candidate(4, 2, 64, 2), Candidate(4, 2, 32, 2), Candidate(4, 1, 32, 2), Candidate(4, 1, 16, 1), Candidate(2, 1, 16, 1)],
+        Pass::BackwardQ if wide => {
+            &[Candidate(4, 1, 32, 2), Candidate(4, 1, 16, 1), Candidate(2, 1, 16, 1), Candidate(1, 1, 16, 1)]
+        }
+        Pass::BackwardQ => &[
+            Candidate(4, 2, 64, 2),
+            Candidate(4, 2, 32, 2),
+            Candidate(4, 1, 32, 2),
+            Candidate(4, 1, 16, 1),
+            Candidate(2, 1, 16, 1),
+        ],
         Pass::BackwardKv | Pass::BackwardV | Pass::BackwardK if wide => {
             &[Candidate(4, 1, 32, 2), Candidate(4, 1, 16, 1), Candidate(2, 1, 16, 1), Candidate(1, 1, 16, 1)]
         }
@@ -126,7 +138,9 @@ fn candidates(pass: Pass, shape: Shape) -> &'static [Candidate] {
             Candidate(4, 1, 16, 1),
             Candidate(2, 1, 16, 1),
         ],
-        Pass::Table => &[Candidate(4, 1, 32, 1), Candidate(4, 1, 16, 1), Candidate(2, 1, 16, 1), Candidate(1, 1, 16, 1)],
+        Pass::Table => {
+            &[Candidate(4, 1, 32, 1), Candidate(4, 1, 16, 1), Candidate(2, 1, 16, 1), Candidate(1, 1, 16, 1)]
+        }
         Pass::Dense => &[Candidate(4, 1, 32, 1), Candidate(2, 1, 16, 1), Candidate(1, 1, 16, 1)],
     }
 }
@@ -155,10 +169,13 @@ fn layout(pass: Pass, shape: Shape, Candidate(warps, row_tiles, columns, stages)
         // the output goes through the tile of q, which must hold rows of either
         Pass::Forward => (rows, columns, rows * head.max(value) + ring(head + value)),
         Pass::BackwardQ => (rows, columns, rows * (head + value) + ring(head + value)),
-        Pass::BackwardKv | Pass::BackwardV | Pass::BackwardK => (columns, rows, rows * (head + value) + ring(head + value)),
+        Pass::BackwardKv | Pass::BackwardV | Pass::BackwardK => {
+            (columns, rows, rows * (head + value) + ring(head + value))
+        }
         Pass::Table => (rows, columns, rows * (head + value) + ring(head + value) + TABLE_CHUNK * warps * 32 * 4),
         Pass::Dense => (rows, columns, (rows + columns) * (head + value) + ring(0)),
     };
-    let q_in_registers = pass == Pass::Forward && row_tiles * shape.padded_head_dim() / 2 <= 64 && shape.padded_value_dim() <= 64;
+    let q_in_registers =
+        pass == Pass::Forward && row_tiles * shape.padded_head_dim() / 2 <= 64 && shape.padded_value_dim() <= 64;
     Tiles { block_q, block_kv, warps, row_tiles, stages, blocks_per_multiprocessor: 1, q_in_registers, shared_memory }
 }

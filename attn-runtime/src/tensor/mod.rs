@@ -5,6 +5,7 @@
 //! Invariants: `shape` and `strides` have one length; every element that the shape reaches lies inside the storage; the
 //! storage's element type is the tensor's dtype.
 
+mod device;
 mod dtype;
 mod host;
 mod view;
@@ -37,18 +38,21 @@ impl fmt::Display for Location {
 #[derive(Clone, Debug)]
 pub(crate) enum Storage {
     Host(Arc<HostBuffer>),
+    Cuda(Arc<device::DeviceBuffer>),
 }
 
 impl Storage {
     fn dtype(&self) -> DType {
         match self {
             Storage::Host(buffer) => buffer.dtype(),
+            Storage::Cuda(buffer) => buffer.dtype,
         }
     }
 
     fn len(&self) -> usize {
         match self {
             Storage::Host(buffer) => buffer.len(),
+            Storage::Cuda(buffer) => buffer.len(),
         }
     }
 }
@@ -276,18 +280,15 @@ impl Tensor {
     pub fn location(&self) -> Location {
         match &self.storage {
             Storage::Host(_) => Location::Host,
+            Storage::Cuda(buffer) => Location::Cuda(buffer.memory.device().ordinal() as usize),
         }
-    }
-
-    #[allow(dead_code, reason = "read by executors of other devices")]
-    pub(crate) fn storage(&self) -> &Storage {
-        &self.storage
     }
 
     /// The host memory behind the tensor, all of it: index it with offset and strides.
     pub(crate) fn host(&self) -> Result<&HostBuffer, TensorError> {
         match &self.storage {
             Storage::Host(buffer) => Ok(buffer),
+            Storage::Cuda(_) => Err(TensorError::NotOnHost { location: self.location() }),
         }
     }
 

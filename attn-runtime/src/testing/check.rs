@@ -10,6 +10,7 @@ use crate::attention::{Attention, Device};
 use crate::call::Call;
 use crate::error::Error;
 use crate::oracle::{Magnitudes, Naive, StatisticKind, statistic_kind};
+use crate::parameter::Parameters;
 use crate::tensor::{DType, Location, Tensor};
 
 /// What was found in one case.
@@ -88,8 +89,16 @@ pub fn check_arguments(attention: &Attention, arguments: &Arguments) -> Result<V
     let gradients = oracle.backward(&grad, statistic.as_deref());
     let Magnitudes { output: output_magnitude, gradients: magnitudes } = oracle.magnitudes(&grad, statistic.as_deref());
 
-    let output = attention.forward(q, k, v, parameters)?;
-    let actual = attention.backward(q, k, v, parameters, &output, output_grad, statistic_grad.as_ref())?;
+    let device = attention.device();
+    let [q, k, v, output_grad] = [q, k, v, output_grad].map(|tensor| tensor.to_device(device));
+    let (q, k, v, output_grad) = (q?, k?, v?, output_grad?);
+    let moved = parameters.iter().map(|(name, tensor)| Ok((name.to_owned(), tensor.to_device(device)?)));
+    let parameters: Parameters = moved.collect::<Result<Vec<_>, Error>>()?.into_iter().collect();
+    let statistic_grad = statistic_grad.as_ref().map(|tensor| tensor.to_device(device)).transpose()?;
+    let output = attention.forward(&q, &k, &v, &parameters)?.to_host()?;
+    let on_device = attention.forward(&q, &k, &v, &parameters)?;
+    let actual =
+        attention.backward(&q, &k, &v, &parameters, &on_device, &output_grad, statistic_grad.as_ref())?.to_host()?;
 
     let dtype = q.dtype();
     let (forward, backward) = (Tolerance::forward(dtype), Tolerance::backward(dtype));

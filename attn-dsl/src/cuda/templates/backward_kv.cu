@@ -42,7 +42,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
         __syncthreads();   // every warp has used the last head's tiles
         if (first < last) start_loads(first, 0);
         //% if stage_queries
-        if (threadIdx.x < BLOCK_Q) store_query(query_ring, threadIdx.x, query_at(first * BLOCK_Q + (int)threadIdx.x));
+        if (first < last && threadIdx.x < BLOCK_Q) store_query(query_ring, threadIdx.x, query_at(first * BLOCK_Q + (int)threadIdx.x));
         //% endif
         Key key[ROW_TILES][2];
 #pragma unroll
@@ -90,6 +90,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
             //% if inline_queries
             const float first_q_as_float = first_q;
             //% endif
+            //% if scale_pairs
+            const float pair_scale = product_grad_scale(tile);
+            //% endif
             auto pairs = [&](auto kind) {
 #pragma unroll
                 for (int n = 0; n < BLOCK_Q / 8; ++n) {
@@ -115,9 +118,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
                         }
                 }
             };
-            //% if scale_pairs
-            const float pair_scale = product_grad_scale(tile);
-            //% endif
             if (q_tile * BLOCK_Q >= range.full_begin && (q_tile + 1) * BLOCK_Q <= range.full_end) pairs(Full{});
             else pairs(Partial{});
 
@@ -148,8 +148,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
     }
 
     // ---------------------------------------------------------------- epilogue
-    copy_async_wait<0>();
-    __syncthreads();   // shared memory is free for the output
+    copy_async_wait_all();   // of a block without live tiles, too
+    __syncthreads();         // shared memory is free for the output
     //% if want_dv
     store_rows<ROW_TILES, VALUE_DIM>(v_tile + warp * ROW_TILES * 16 * row_bytes(VALUE_DIM), dv, rows_of(arguments.v_grad, batch, kv_head), arguments.v_grad.row, kv_begin + warp * ROW_TILES * 16, kv_len);
     //% endif

@@ -34,7 +34,7 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
     load_tile<BLOCK_Q, VALUE_DIM>(do_tile, rows_of(arguments.output_grad, batch, head), arguments.output_grad.row, q_begin, q_len);
     if (first < last) start_loads(first, 0);
     //% if stage_keys
-    if (threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, key_at(first * BLOCK_KV + (int)threadIdx.x));
+    if (first < last && threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, key_at(first * BLOCK_KV + (int)threadIdx.x));
     //% endif
 
     // this thread's rows: q_begin + first_row + 16 m + 8 r
@@ -45,8 +45,13 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) query[m][r] = query_at(q_begin + first_row + 16 * m + 8 * r);
     //% for parameter in row_gradients
+    //% if parameter.per_pair
     float grad_@{ parameter.name }[ROW_TILES][2] = {};
+    //% endif
     //% endfor
+    //% if per_row
+    bool row_is_live[ROW_TILES][2] = {};   // in one of this lane's columns
+    //% endif
 
     float dq[ROW_TILES][padded(HEAD_DIM) / 8][4];
     clear(dq);
@@ -92,6 +97,9 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
                         const Pair pair = backward_pair(@{ pair_arguments }s[m][n][e], dp[m][n][e], tile, query[m][e / 2], key[e % 2]);
                         const bool live = !decltype(kind)::partial || (first_kv + 8 * n + e % 2 < kv_len@{ " && is_live(" ~ mask_arguments ~ "tile, query[m][e / 2], key[e % 2])" if masked else "" });
                         s[m][n][e] = live ? pair.product_grad : 0.f;
+                        //% if per_row
+                        row_is_live[m][e / 2] |= live;
+                        //% endif
                         //% for parameter in row_gradients
                         //% if parameter.per_pair
                         grad_@{ parameter.name }[m][e / 2] += live ? pair.grad_@{ parameter.name } : 0.f;
@@ -110,8 +118,8 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
     }
 
     // ---------------------------------------------------------------- epilogue
-    copy_async_wait<0>();
-    __syncthreads();   // shared memory is free for the output
+    copy_async_wait_all();   // of a block without live tiles, too
+    __syncthreads();         // shared memory is free for the output
     //% if product_grad_scale
     const float scale = product_grad_scale(tile);
 #pragma unroll
@@ -133,7 +141,7 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
             //% for parameter in row_gradients
             float sum_@{ parameter.name } = @{ "quad_sum(grad_" ~ parameter.name ~ "[m][r])" if parameter.per_pair else "0.f" };
             //% if parameter.per_row
-            sum_@{ parameter.name } += row_grad_@{ parameter.name }(tile, query[m][r]);
+            if (quad_any(row_is_live[m][r])) sum_@{ parameter.name } += row_grad_@{ parameter.name }(tile, query[m][r]);
             //% endif
             if (lane % 4 == 0 && q < q_len) arguments.grad_@{ parameter.name }[row] = sum_@{ parameter.name };
             //% endfor

@@ -32,7 +32,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     load_tile<BLOCK_Q, HEAD_DIM>(q_tile, rows_of(arguments.q, batch, head), arguments.q.row, q_begin, q_len);
     if (first < last) start_loads(first, 0);
     //% if stage_keys
-    if (threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, key_at(first * BLOCK_KV + (int)threadIdx.x));
+    if (first < last && threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, key_at(first * BLOCK_KV + (int)threadIdx.x));
     //% endif
 
     // this thread's rows: q_begin + first_row + 16 m + 8 r
@@ -257,8 +257,8 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     }
 
     // ---------------------------------------------------------------- epilogue
-    copy_async_wait<0>();
-    __syncthreads();   // shared memory is free for the output
+    copy_async_wait_all();   // of a block without live tiles, too
+    __syncthreads();         // shared memory is free for the output
     element* o_rows = rows_of(arguments.o, batch, head);
     //% if has_normalizer
 #pragma unroll

@@ -25,6 +25,9 @@ __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.com
 template <int PENDING>
 __device__ __forceinline__ void copy_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
 
+// Waits for all copies of this thread, whether committed or not.
+__device__ __forceinline__ void copy_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
 __device__ __forceinline__ float exp2_approx(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -120,7 +123,7 @@ __device__ __forceinline__ uint4 load_shared_16(u32 address) {
     return value;
 }
 
-//% if needs.quad_max or needs.quad_sum
+//% if needs.quad_max or needs.quad_sum or needs.quad_any
 // The four lanes of a quad hold the columns of one row.
 //% endif
 //% if needs.quad_max
@@ -133,5 +136,12 @@ __device__ __forceinline__ float quad_max(float x) {
 __device__ __forceinline__ float quad_sum(float x) {
     x += __shfl_xor_sync(~0u, x, 1);
     return x + __shfl_xor_sync(~0u, x, 2);
+}
+//% endif
+//% if needs.quad_any
+__device__ __forceinline__ bool quad_any(bool x) {
+    int any = x;
+    any |= __shfl_xor_sync(~0u, any, 1);
+    return any | __shfl_xor_sync(~0u, any, 2);
 }
 //% endif

@@ -1,0 +1,196 @@
+//! The CUDA executor: generated kernels, compiled on first use, launched on a device's stream.
+//!
+//! Kernels are made for an element type and head dimensions; lengths, batch, heads and strides are arguments. A call issues
+//! its kernels to the stream and returns: nothing waits for the device.
+//!
+//! Invariants: every launch's arguments come from the list that declared the kernel's parameter, so types and order agree;
+//! every buffer that a kernel reaches is as large as the checked call says.
+
+mod compiled;
+mod gradients;
+mod pack;
+
+use std::sync::Arc;
+
+use attn_dsl::cuda::{Argument, KernelKind, Length, RowArray, TensorRole};
+use attn_dsl::lower::{Class, Lowered, SavedRow};
+
+use self::compiled::{Compiled, Library};
+use self::pack::{Bindings, Packed};
+use super::{Buffer, CudaDevice, Launch};
+use crate::attention::{Executor, Gradients, Output};
+use crate::call::{ArgumentError, BackwardCall, Call, Problem};
+use crate::error::Error;
+use crate::tensor::{DType, Tensor};
+
+/// Runs one lowered variant on one device.
+pub(crate) struct CudaExecutor {
+    lowered: Arc<Lowered>,
+    device: CudaDevice,
+    library: Library,
+}
+
+impl CudaExecutor {
+    pub(crate) fn new(lowered: Arc<Lowered>, device: CudaDevice) -> Self {
+        CudaExecutor { library: Library::new(lowered.clone(), device.clone()), lowered, device }
+    }
+
+    fn allocate(&self, dtype: DType, shape: &[usize]) -> Result<Tensor, Error> {
+        let bytes = shape.iter().product::<usize>() * dtype.size();
+        Tensor::from_device(dtype, shape, self.device.allocate(bytes)?)
+    }
+
+    /// Launches one kernel of a pass.
+    fn launch(&self, compiled: &Compiled, grid: [usize; 3], bindings: &Bindings<'_>) -> Result<(), Error> {
+        if grid.contains(&0) {
+            return Ok(()); // nothing to compute
+        }
+        let packed = Packed::of(&compiled.source.arguments, bindings)?;
+        let launch = Launch {
+            grid: grid.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX)),
+            block: [compiled.source.threads, 1, 1],
+            shared_memory: compiled.source.shared_memory,
+        };
+        // SAFETY: the bytes follow the list that declared the kernel's parameter, and the addresses are those of tensors and
+        // buffers whose extents the call's validation and the allocations of this module fix.
+        unsafe { compiled.kernel.launch(&self.device, launch, &[packed.into_argument()]) }?;
+        Ok(())
+    }
+
+    /// The blocks of a kernel, by what it computes.
+    fn grid(&self, compiled: &Compiled, problem: &Problem) -> [usize; 3] {
+        let source = &compiled.source;
+        let tiles = |length: usize, block: u32| length.div_ceil(block.max(1) as usize);
+        let Problem { batch, heads, kv_heads, q_len, kv_len, .. } = *problem;
+        match source.kind {
+            KernelKind::LiveKeys | KernelKind::Forward | KernelKind::Delta | KernelKind::BackwardQ => {
+                [tiles(q_len, source.block_q), heads, batch]
+            }
+            KernelKind::BackwardKv => [tiles(kv_len, source.block_kv), kv_heads, batch],
+            // these two depend on a parameter's shape: see `gradients`
+            KernelKind::Table(_) => [tiles(q_len, source.block_q), 1, batch * heads],
+            KernelKind::Dense(_) => [tiles(kv_len, source.block_kv), tiles(q_len, source.block_q), 1],
+        }
+    }
+}
+
+/// What both passes bind.
+fn bind_call<'a>(bindings: &mut Bindings<'a>, call: &'a Call) -> Result<(), Error> {
+    let problem = &call.problem;
+    bindings.tensor(TensorRole::Q, "q", &call.q)?;
+    bindings.tensor(TensorRole::K, "k", &call.k)?;
+    bindings.tensor(TensorRole::V, "v", &call.v)?;
+    bindings.parameters = &call.parameters;
+    bindings.scale = call.scale;
+    bindings.length(Length::Batches, problem.batch);
+    bindings.length(Length::Heads, problem.heads);
+    bindings.length(Length::Group, problem.group());
+    bindings.length(Length::QueryLen, problem.q_len);
+    bindings.length(Length::KeyLen, problem.kv_len);
+    for (index, &size) in call.sizes.iter().enumerate() {
+        bindings.length(Length::Size(u32::try_from(index).expect("few sizes")), size);
+    }
+    Ok(())
+}
+
+impl Executor for CudaExecutor {
+    fn has_statistic(&self) -> bool {
+        self.lowered.class != Class::Elementwise
+    }
+
+    fn saved_rows(&self) -> usize {
+        self.lowered.forward.saved.len()
+    }
+
+    fn forward(&self, call: &Call) -> Result<Output, Error> {
+        let problem = &call.problem;
+        let kernels = self.library.forward(problem)?;
+        let output = self.allocate(problem.dtype, &problem.output_shape())?;
+        let rows = self.lowered.forward.saved.iter();
+        let saved: Vec<Tensor> =
+            rows.map(|_| self.allocate(DType::F32, &problem.row_shape())).collect::<Result<_, _>>()?;
+        let live_keys = self.live_keys(&kernels, problem)?;
+
+        let mut bindings = Bindings::default();
+        bind_call(&mut bindings, call)?;
+        bindings.tensor(TensorRole::Output, "output", &output)?;
+        for (row, tensor) in self.lowered.forward.saved.iter().zip(&saved) {
+            bindings.row(RowArray::Saved(*row), tensor.device_address()?);
+        }
+        if let Some(buffer) = &live_keys {
+            bindings.row(RowArray::LiveKeys, buffer.address());
+        }
+        for compiled in kernels.iter() {
+            self.launch(compiled, self.grid(compiled, problem), &bindings)?;
+        }
+        let has_statistic = self.lowered.forward.saved.first() == Some(&SavedRow::Statistic);
+        let statistic = has_statistic.then(|| saved[0].clone());
+        Ok(Output { output, statistic, saved })
+    }
+
+    fn backward(&self, backward: &BackwardCall) -> Result<Gradients, Error> {
+        let call = &backward.call;
+        let problem = &call.problem;
+        let kernels = self.library.backward(problem)?;
+        let gradient_of = |tensor: &Tensor| self.allocate(problem.dtype, tensor.shape());
+        let (q, k, v) = (gradient_of(&call.q)?, gradient_of(&call.k)?, gradient_of(&call.v)?);
+        let rows = problem.row_shape().iter().product::<usize>() * DType::F32.size();
+        let delta = self.device.allocate(rows)?;
+        let live_keys = self.live_keys(&kernels, problem)?;
+        let statistic_grad = backward.statistic_grad.as_ref().map(Tensor::contiguous).transpose()?;
+        let mut parameter_gradients = self.parameter_gradients(&kernels, call)?;
+
+        let mut bindings = Bindings::default();
+        bind_call(&mut bindings, call)?;
+        bindings.tensor(TensorRole::Output, "output", &backward.output)?;
+        bindings.tensor(TensorRole::OutputGrad, "output_grad", &backward.output_grad)?;
+        bindings.tensor(TensorRole::QGrad, "q_grad", &q)?;
+        bindings.tensor(TensorRole::KGrad, "k_grad", &k)?;
+        bindings.tensor(TensorRole::VGrad, "v_grad", &v)?;
+        for (row, tensor) in self.lowered.forward.saved.iter().zip(&backward.saved) {
+            bindings.row(RowArray::Saved(*row), tensor.device_address()?);
+        }
+        bindings.row(RowArray::Delta, delta.address());
+        let statistic_address = statistic_grad.as_ref().map(Tensor::device_address).transpose()?;
+        bindings.row(RowArray::StatisticGrad, statistic_address.unwrap_or(0));
+        if let Some(buffer) = &live_keys {
+            bindings.row(RowArray::LiveKeys, buffer.address());
+        }
+        parameter_gradients.bind(&mut bindings);
+        for compiled in kernels.iter() {
+            let grid = parameter_gradients.grid(compiled, problem).unwrap_or_else(|| self.grid(compiled, problem));
+            self.launch(compiled, grid, &bindings)?;
+        }
+        let parameters = parameter_gradients.finish(self, call)?;
+        Ok(Gradients { q, k, v, parameters })
+    }
+}
+
+impl CudaExecutor {
+    /// The array of live keys, where one of the kernels counts them.
+    fn live_keys(&self, kernels: &[Compiled], problem: &Problem) -> Result<Option<Buffer>, Error> {
+        let counted = kernels.iter().any(|compiled| compiled.source.kind == KernelKind::LiveKeys);
+        let bytes = problem.row_shape().iter().product::<usize>() * DType::I32.size();
+        counted.then(|| self.device.allocate(bytes)).transpose().map_err(Error::from)
+    }
+}
+
+/// An argument that the executor forgot to bind: a mistake in this crate.
+fn unbound(argument: &Argument) -> Error {
+    Error::Internal(format!("the kernel's argument {argument:?} has no value"))
+}
+
+/// Kernels copy 16 bytes at a time.
+fn check_alignment(name: &str, tensor: &Tensor, address: u64) -> Result<(), ArgumentError> {
+    let size = tensor.dtype().size();
+    let misaligned = |what: String| ArgumentError::Alignment { tensor: name.to_owned(), what };
+    if !address.is_multiple_of(16) {
+        return Err(misaligned(format!("starts {} bytes after a multiple of 16", address % 16)));
+    }
+    for (axis, (&stride, &extent)) in tensor.strides().iter().zip(tensor.shape()).enumerate().take(3) {
+        if extent > 1 && !(stride * size).is_multiple_of(16) {
+            return Err(misaligned(format!("has a stride of {} bytes along axis {axis}", stride * size)));
+        }
+    }
+    Ok(())
+}
