@@ -120,14 +120,15 @@ fn same(a: &Definition, b: &Definition) -> Result<bool, Box<dyn Error>> {
 /// Both passes on random tensors: 2 sequences, 4 query heads over 2 key heads.
 fn train_step(variant: &impl Variant, device: &Device) -> Result<(), attn::Error> {
     let mut random = Random::new(7);
-    let q = random.normal_tensor(DType::F32, &[2, 4, 100, 32])?;
-    let k = random.normal_tensor(DType::F32, &[2, 2, 120, 32])?;
-    let v = random.normal_tensor(DType::F32, &[2, 2, 120, 32])?;
+    let q = random.normal_tensor(DType::F32, &[2, 4, 100, 32])?.to_device(device)?;
+    let k = random.normal_tensor(DType::F32, &[2, 2, 120, 32])?.to_device(device)?;
+    let v = random.normal_tensor(DType::F32, &[2, 2, 120, 32])?.to_device(device)?;
+    let parameters = variant.parameters().to_device(device)?;
     let attention = Attention::of(variant, device)?;
-    let output = attention.forward(&q, &k, &v, &variant.parameters())?;
+    let output = attention.forward(&q, &k, &v, &parameters)?;
     // The gradient of the loss in the output; for the loss |output|^2 / 2 it is the output.
     let loss_grad = output.output.clone();
-    let gradients = attention.backward(&q, &k, &v, &variant.parameters(), &output, &loss_grad, None)?;
+    let gradients = attention.backward(&q, &k, &v, &parameters, &output, &loss_grad, None)?.to_host()?;
     println!("{attention:?}: o {:?}, dq {:?}, dk {:?}", output.output, gradients.q, gradients.k);
     for (name, gradient) in gradients.parameters.iter() {
         println!("  d_{name}: {:.4?}", gradient.to_f32_vec()?);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use attn::compiler::plan::{ElementType, Shape, Target};
 use attn::compiler::{cuda, lower};
-use attn::cuda::{CudaDevice, Nvrtc, nvrtc};
+use attn::cuda::{Nvrtc, nvrtc};
 use attn::{Attention, DType, Device, Parameters, Tensor, Variant, attention};
 use comfy_table::{CellAlignment, Table, presets};
 use safetensors::SafeTensors;
@@ -39,8 +39,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let variant = Quick { cap: 20.0.into(), slope: [0.05, 0.01].into(), sink: [1.0, 0.0].into() };
     println!("The variant:\n\n{}", Quick::TEXT.trim());
 
-    let device = Device::best();
-    println!("\nThe device: {device}{}\n", why(&device));
+    let (device, why) = Device::best_and_why();
+    let why = why.map(|error| format!(", for no GPU can be used: {}", short(&error)));
+    println!("\nThe device: {device}{}\n", why.unwrap_or_default());
     let mut table = Table::new();
     table.load_style(presets::ASCII_FULL_CONDENSED);
     table.set_header(["type", "tensor", "shape", "error", "allowed"]);
@@ -72,18 +73,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("\n{}", compile(&files)?);
     if missed > 0 { Err(format!("{missed} tensors missed the allowed error").into()) } else { Ok(()) }
-}
-
-/// Why the best device is not a GPU, or which GPU it is.
-fn why(device: &Device) -> String {
-    match (device, CudaDevice::new(0)) {
-        (Device::Cpu, Err(error)) => format!(", for no GPU can be used: {}", short(&error)),
-        (_, Ok(gpu)) => {
-            let (major, minor) = gpu.compute_capability();
-            format!(" ({}, compute capability {major}.{minor})", gpu.name())
-        }
-        _ => String::new(),
-    }
 }
 
 /// A reason without the list of places that were searched.
@@ -119,14 +108,16 @@ impl Row {
 fn compare(variant: &impl Variant, device: &Device, dtype: DType) -> Result<Vec<Row>, Box<dyn Error>> {
     let [q, k, v] = ["q", "k", "v"].map(|name| activation(name, dtype));
     let (q, k, v) = (q?, k?, v?);
-    let parameters = variant.parameters();
     // The gradient of a loss in the output: here the values themselves, as if the loss were sum(output * v).
     let output_grad = v.clone();
     let run = |device: &Device| -> Result<_, attn::Error> {
+        let [q, k, v, output_grad] = [&q, &k, &v, &output_grad].map(|tensor| tensor.to_device(device));
+        let (q, k, v, output_grad) = (q?, k?, v?, output_grad?);
+        let parameters = variant.parameters().to_device(device)?;
         let attention = Attention::of(variant, device)?;
         let output = attention.forward(&q, &k, &v, &parameters)?;
         let gradients = attention.backward(&q, &k, &v, &parameters, &output, &output_grad, None)?;
-        Ok((output, gradients))
+        Ok((output.to_host()?, gradients.to_host()?))
     };
     let (output, gradients) = run(device)?;
     let (expected_output, expected) = run(&Device::Oracle)?;

@@ -65,10 +65,11 @@ impl SelfAttention {
         let (rows, width) = (qkv.nrows(), qkv.ncols() / 3);
         let (batch, head_dim) = (rows / self.context, width / self.heads);
         let shape = [batch, self.context, 3 * self.heads, head_dim];
-        let qkv = Tensor::from_f32(&shape, qkv.into_iter().collect())?;
+        let device = self.attention.device();
+        let qkv = Tensor::from_f32(&shape, qkv.into_iter().collect())?.to_device(device)?;
         let part = |at: usize| qkv.narrow(2, at * self.heads, self.heads)?.transpose(1, 2);
         let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-        let parameters = self.parameters()?;
+        let parameters = self.parameters()?.to_device(device)?;
         let output = self.attention.forward(&q, &k, &v, &parameters)?;
         let mixed = rows_of(&output.output, rows, width)?;
         self.seen = Some(Seen { q, k, v, parameters, output });
@@ -80,8 +81,9 @@ impl SelfAttention {
         let grad = self.output.backward(grad);
         let (rows, width) = grad.dim();
         let shape = [rows / self.context, self.context, self.heads, width / self.heads];
-        let grad = Tensor::from_f32(&shape, grad.into_iter().collect())?.transpose(1, 2)?;
-        let gradients = self.attention.backward(&q, &k, &v, &parameters, &output, &grad, None)?;
+        let grad = Tensor::from_f32(&shape, grad.into_iter().collect())?.to_device(self.attention.device())?;
+        let grad = grad.transpose(1, 2)?;
+        let gradients = self.attention.backward(&q, &k, &v, &parameters, &output, &grad, None)?.to_host()?;
         for (name, grad) in gradients.parameters.iter() {
             let weight = self.learnable.get_mut(name).expect("gradients are those of the learnable parameters");
             weight.grad.iter_mut().zip(grad.to_f32_vec()?).for_each(|(sum, grad)| *sum += grad);
@@ -118,6 +120,6 @@ impl SelfAttention {
 
 /// `[b, h, n, d]` as the rows of a matrix, heads side by side.
 fn rows_of(tensor: &Tensor, rows: usize, width: usize) -> Result<Array2<f32>, Error> {
-    let values = tensor.transpose(1, 2)?.to_f32_vec()?;
+    let values = tensor.to_host()?.transpose(1, 2)?.to_f32_vec()?;
     Ok(Array2::from_shape_vec((rows, width), values).expect("b n rows of h d values"))
 }

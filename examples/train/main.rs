@@ -31,7 +31,7 @@ struct Arguments {
     /// The name of a gallery variant, or the path of an .attn file.
     #[arg(long, default_value = "learnable-alibi")]
     variant: String,
-    /// Where attention runs: best, cpu or oracle.
+    /// Where attention runs: best, cuda, cpu or oracle.
     #[arg(long, default_value = "best")]
     device: String,
     /// Steps of training.
@@ -91,12 +91,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn device(name: &str) -> Result<Device, String> {
+fn device(name: &str) -> Result<Device, Box<dyn Error>> {
     match name {
         "best" => Ok(Device::best()),
+        "cuda" => Ok(Device::cuda(0)?),
         "cpu" => Ok(Device::Cpu),
         "oracle" => Ok(Device::Oracle),
-        _ => Err(format!("--device is `{name}`; use best, cpu or oracle")),
+        _ => Err(format!("--device is `{name}`; use best, cuda, cpu or oracle").into()),
     }
 }
 
