@@ -211,7 +211,7 @@ impl<'a> Variant<'a> {
     }
 
     /// Constants of the tiles of a pass.
-    pub(crate) fn constants(&self, tiles: &Tiles, key_fields: usize, query_fields: usize) -> String {
+    pub(crate) fn constants(&self, pass: Pass, tiles: &Tiles, key_fields: usize, query_fields: usize) -> String {
         let (head, value) = (self.shape.head_row_bytes(), self.shape.value_row_bytes());
         let mut text = String::from("// ---------------------------------------------------------------- shape\n");
         let mut line =
@@ -221,6 +221,12 @@ impl<'a> Variant<'a> {
         line(format!("WARPS = {}, THREADS = 32 * WARPS, ROW_TILES = {}", tiles.warps, tiles.row_tiles));
         line(format!("Q_TILE_BYTES = BLOCK_Q * {head}, DO_TILE_BYTES = BLOCK_Q * {value}"));
         line(format!("K_TILE_BYTES = BLOCK_KV * {head}, V_TILE_BYTES = BLOCK_KV * {value}"));
+        if tiles.column_warps > 1 {
+            line(format!("COLUMN_WARPS = {}, WARP_COLUMNS = BLOCK_Q / COLUMN_WARPS", tiles.column_warps));
+            line("ROW_FRAGMENT_BYTES = BLOCK_Q / 16 * ROW_TILES * 1024".to_owned());
+        } else if matches!(pass, Pass::BackwardKv | Pass::BackwardK | Pass::BackwardV) {
+            line("WARP_COLUMNS = BLOCK_Q".to_owned());
+        }
         if key_fields > 0 {
             line(format!("KEY_RING_BYTES = BLOCK_KV * {}", 4 * key_fields));
         }
@@ -238,7 +244,7 @@ impl<'a> Variant<'a> {
         constants: &str,
         own: &str,
         mut machine: Value,
-        tiled: bool,
+        tiles: Option<&Tiles>,
     ) -> String {
         let body = render(template, &machine);
         let texts = [own, &body];
@@ -255,20 +261,24 @@ impl<'a> Variant<'a> {
             divide_or_zero => needs("divide_or_zero("),
             remainder_or_zero => needs("remainder_or_zero("),
             clamp_index => needs("clamp_index("),
-            load_shared_float => needs("load_shared_float(") || (float && tiled),
-            load_shared_floats => needs("load_shared_floats(") || (float && tiled),
+            load_shared_float => needs("load_shared_float(") || (float && tiles.is_some()),
+            load_shared_floats => needs("load_shared_floats(") || (float && tiles.is_some()),
             load_shared_ints => needs("load_shared_ints("),
             store_shared => needs("store_shared("),
             quad_max => needs("quad_max("),
             quad_sum => needs("quad_sum("),
             quad_any => needs("quad_any("),
+            share_fragment => needs("share_fragment("),
+            group_barrier => needs("group_barrier("),
             Partial => needs("Partial{}"),
             Array => needs("Array<"),
             Scalar => needs("Array<float, 0>") || needs("Array<int, 0>"),
             DenseGrad => needs("DenseGrad "),
         };
         let q_in_registers = all.contains("q_fragments");
-        machine = context! { needs => flags, dtype => self.shape.element().name(), q_in_registers };
+        let column_warps = tiles.map_or(1, |tiles| tiles.column_warps);
+        machine = context! { needs => flags, dtype => self.shape.element().name(), q_in_registers, column_warps };
+        let tiled = tiles.is_some();
         let mut text = self.head(summary);
         text.push_str(&render("prelude_common", &machine));
         if tiled {

@@ -11,7 +11,7 @@ use super::{Kernel, KernelKind};
 use crate::definition::Axis;
 use crate::ir::{Binary, Input, NodeId, Op, Rate, Type};
 use crate::lower::{Class, Lowered};
-use crate::plan::{Pass, PlanError, Shape, TABLE_CHUNK, Target, Tiles, joint_key_pass, tiles};
+use crate::plan::{Pass, PlanError, Shape, TABLE_CHUNK, Target, Tiles, tiles};
 
 pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
     let mut variant = Variant::new(lowered, shape, target);
@@ -29,7 +29,8 @@ pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result
     if lowered.backward.needs_delta {
         kernels.push(delta(variant));
     }
-    if joint_key_pass(shape) {
+    let column_sums = gradients.iter().any(|gradient| gradient.kind == GradientKind::Column);
+    if tiles(Pass::BackwardKv, shape, target, column_sums).is_ok() {
         kernels.push(key_pass(variant, &gradients, Pass::BackwardKv)?);
     } else {
         kernels.push(key_pass(variant, &gradients, Pass::BackwardV)?);
@@ -59,7 +60,7 @@ fn delta(variant: &Variant<'_>) -> Kernel {
     let own = super::arguments::declare(variant.definition(), [&variant.names, &variant.size_names], &mut members);
     let machine = context! { class => variant.class_name(), dtype => variant.shape.element().name() };
     let constants = format!("constexpr int VALUE_DIM = {}, THREADS = 128;\n", variant.shape.value_dim());
-    let source = variant.source("delta", "delta of each row", &constants, &own, machine, false);
+    let source = variant.source("delta", "delta of each row", &constants, &own, machine, None);
     let chunks = variant.shape.value_dim() * variant.shape.element().bytes() / 16;
     let lanes = chunks.next_power_of_two().clamp(2, 32);
     Kernel {
@@ -165,7 +166,7 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result
     members.extend(columns.iter().map(|gradient| Argument::Partial(gradient.parameter)));
     members.extend(row_members(variant, &mut values, &all));
 
-    let planned = tiles(pass, variant.shape, variant.target)?;
+    let planned = tiles(pass, variant.shape, variant.target, !columns.is_empty())?;
     let stage = if planned.stages > 1 { "stage" } else { "0" };
     let queries = Columns::of(&values, Place::Query, stage);
     let mut functions = String::new();
@@ -204,6 +205,7 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result
         stage_queries => queries.staged,
         inline_queries => queries.inline,
         query_columns => queries.snippet,
+        column_warps => planned.column_warps,
         want_dk => want_dk,
         want_dv => want_dv,
         masked => variant.lowered.mask.is_some(),
@@ -214,9 +216,9 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result
         column_gradients => gradient_names,
         pairs_comment => comment,
     };
-    let constants = variant.constants(&planned, 0, queries.fields);
+    let constants = variant.constants(pass, &planned, 0, queries.fields);
     let summary = describe(pass, &planned, planned.shared_memory);
-    let source = variant.source("backward_kv", &summary, &constants, &own, machine, true);
+    let source = variant.source("backward_kv", &summary, &constants, &own, machine, Some(&planned));
     let name = &entry["attn_".len()..];
     Ok(kernel(variant, entry, name, KernelKind::BackwardKv, source, own, members, (pass, planned)))
 }
@@ -247,7 +249,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, P
     members.extend(rows.iter().map(|gradient| Argument::Partial(gradient.parameter)));
     members.extend(row_members(variant, &mut values, &all));
 
-    let planned = tiles(pass, variant.shape, variant.target)?;
+    let planned = tiles(pass, variant.shape, variant.target, false)?;
     let stage = if planned.stages > 1 { "stage" } else { "0" };
     let keys = Columns::of(&values, Place::Key, stage);
     let mut functions = pair_part(variant, &values, &pair);
@@ -283,9 +285,9 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, P
         per_row => rows.iter().any(|gradient| gradient.row.is_some()),
         row_gradients => row_gradients,
     };
-    let constants = variant.constants(&planned, keys.fields, 0);
+    let constants = variant.constants(pass, &planned, keys.fields, 0);
     let summary = describe(pass, &planned, planned.shared_memory);
-    let source = variant.source("backward_q", &summary, &constants, &own, machine, true);
+    let source = variant.source("backward_q", &summary, &constants, &own, machine, Some(&planned));
     Ok(kernel(variant, "attn_backward_q", "backward_q", KernelKind::BackwardQ, source, own, members, (pass, planned)))
 }
 
@@ -349,7 +351,7 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
         members.push(Argument::Parameter(id));
     }
 
-    let planned = tiles(pass, variant.shape, variant.target)?;
+    let planned = tiles(pass, variant.shape, variant.target, false)?;
     let keys = Columns::of(&values, Place::Key, "0");
     let fields: Vec<String> = (0..table.reads.len()).map(|i| format!("int entry{i}; float value{i};")).collect();
     let given = [(Input::Product, "product"), (Input::OutputGradProduct, "output_grad_product")];
@@ -376,10 +378,10 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
         reads => reads,
         parameter => name,
     };
-    let mut constants = variant.constants(&planned, keys.fields, 0);
+    let mut constants = variant.constants(pass, &planned, keys.fields, 0);
     constants.push_str(&format!("constexpr int TABLE_CHUNK = {TABLE_CHUNK};\n"));
     let summary = describe(pass, &planned, planned.shared_memory);
-    let source = variant.source("table", &summary, &constants, &own, machine, true);
+    let source = variant.source("table", &summary, &constants, &own, machine, Some(&planned));
     let file = format!("table_grad_{name}");
     let mut kernel =
         kernel(variant, "attn_table_grad", &file, KernelKind::Table(id), source, own, members, (pass, planned));
@@ -401,7 +403,7 @@ fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, Plan
     members.push(Argument::Length(Length::Batches));
     members.extend(row_members(variant, &mut values, &[root]));
 
-    let planned = tiles(pass, variant.shape, variant.target)?;
+    let planned = tiles(pass, variant.shape, variant.target, false)?;
     let keys = Columns::of(&values, Place::Key, "0");
     let mut functions = variant.pair_function(&values, "float", "dense_pair", &[root], true);
     functions.push_str(&keys.functions);
@@ -416,9 +418,9 @@ fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, Plan
         pair_arguments => variant.pair_arguments(&[root]),
         parameter => name,
     };
-    let constants = variant.constants(&planned, keys.fields, 0);
+    let constants = variant.constants(pass, &planned, keys.fields, 0);
     let summary = describe(pass, &planned, planned.shared_memory);
-    let source = variant.source("dense", &summary, &constants, &own, machine, true);
+    let source = variant.source("dense", &summary, &constants, &own, machine, Some(&planned));
     let file = format!("dense_grad_{name}");
     Ok(kernel(variant, "attn_dense_grad", &file, KernelKind::Dense(id), source, own, members, (pass, planned)))
 }

@@ -30,7 +30,7 @@ pub(crate) fn live_keys(variant: &Variant<'_>) -> Kernel {
     let own = variant.own_part(&values, &mut members, "");
     let machine = context! { mask_arguments => variant.mask_arguments() };
     let constants = "constexpr int THREADS = 128;\n";
-    let source = variant.source("live_keys", "the number of live keys of each row", constants, &own, machine, false);
+    let source = variant.source("live_keys", "the number of live keys of each row", constants, &own, machine, None);
     Kernel {
         entry: "attn_live_keys",
         kind: KernelKind::LiveKeys,
@@ -133,7 +133,7 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         functions.push_str(&function(&signature, &statements, &texts[0]));
     }
 
-    let planned = tiles(Pass::Forward, variant.shape, variant.target)?;
+    let planned = tiles(Pass::Forward, variant.shape, variant.target, false)?;
     let stage = if planned.stages > 1 { "stage" } else { "0" };
     let columns = Columns::of(&values, Place::Key, stage);
     functions.push_str(&columns.functions);
@@ -183,9 +183,9 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         saved => saved,
     };
     let shared_memory = planned.shared_memory;
-    let constants = variant.constants(&planned, columns.fields, 0);
+    let constants = variant.constants(Pass::Forward, &planned, columns.fields, 0);
     let summary = describe(Pass::Forward, &planned, shared_memory);
-    let source = variant.source("forward", &summary, &constants, &own, machine, true);
+    let source = variant.source("forward", &summary, &constants, &own, machine, Some(&planned));
     Ok(Kernel {
         entry: "attn_forward",
         kind: KernelKind::Forward,

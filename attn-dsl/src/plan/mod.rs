@@ -15,7 +15,7 @@ pub use portable::{Pass, Tiles};
 pub use shape::{ElementType, Shape};
 pub use target::Target;
 
-pub(crate) use portable::{TABLE_CHUNK, joint_key_pass, tiles};
+pub(crate) use portable::{TABLE_CHUNK, tiles};
 
 /// Why no kernel can be planned.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

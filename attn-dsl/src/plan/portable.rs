@@ -60,32 +60,60 @@ pub struct Tiles {
     pub stages: usize,
     /// Thread blocks that a multiprocessor holds at once, as promised to the compiler.
     pub blocks_per_multiprocessor: usize,
+    /// Warps that share rows of keys and split the columns of dk and dv (1: none do).
+    pub column_warps: usize,
     /// Whether the fragments of q stay in registers (forward pass).
     pub q_in_registers: bool,
     /// Dynamic shared memory of a thread block, in bytes.
     pub shared_memory: usize,
 }
 
-/// A candidate: warps, row tiles, columns of the streamed tile, stages.
+/// A candidate for a tile.
 #[derive(Clone, Copy)]
-struct Candidate(usize, usize, usize, usize);
+struct Candidate {
+    warps: usize,
+    row_tiles: usize,
+    /// Queries or keys of the streamed tile.
+    columns: usize,
+    stages: usize,
+    column_warps: usize,
+}
+
+/// Warps, row tiles, columns of the streamed tile, stages.
+const fn tile(warps: usize, row_tiles: usize, columns: usize, stages: usize) -> Candidate {
+    Candidate { warps, row_tiles, columns, stages, column_warps: 1 }
+}
+
+/// The same with rows shared by several warps.
+const fn shared(warps: usize, column_warps: usize, columns: usize, stages: usize) -> Candidate {
+    Candidate { warps, row_tiles: 2, columns, stages, column_warps }
+}
 
 /// 4-byte fields of each streamed column that a ring may hold; enough for every gallery variant, checked by generation.
 const COLUMN_FIELDS: usize = 8;
 /// Entries of a table that a block sums at once.
 pub(crate) const TABLE_CHUNK: usize = 64;
 
-/// Accumulator registers of a thread above which ptxas was seen to spill.
-const ACCUMULATOR_LIMIT: usize = 200;
+/// Accumulator registers of a thread above which ptxas was seen to spill, or to hide less latency than a smaller tile does.
+fn accumulator_limit(pass: Pass) -> usize {
+    if pass == Pass::Forward { 180 } else { 200 }
+}
 
-/// Picks the tiles of a pass.
-pub(crate) fn tiles(pass: Pass, shape: Shape, target: Target) -> Result<Tiles, PlanError> {
+/// Picks the tiles of a pass. `column_sums` says that the pass sums parameter gradients over columns, which warps that share
+/// rows do not do.
+pub(crate) fn tiles(pass: Pass, shape: Shape, target: Target, column_sums: bool) -> Result<Tiles, PlanError> {
     let mut smallest = usize::MAX;
-    for &candidate in candidates(pass, shape) {
+    for candidate in candidates(pass, shape) {
         let mut tiles = layout(pass, shape, candidate);
+        let splits = candidate.column_warps * 16;
+        let is_whole =
+            shape.padded_head_dim().is_multiple_of(splits) && shape.padded_value_dim().is_multiple_of(splits);
+        if candidate.column_warps > 1 && (column_sums || !is_whole) {
+            continue;
+        }
         smallest = smallest.min(tiles.shared_memory);
         if tiles.shared_memory > target.shared_memory_per_block()
-            || accumulators(pass, shape, candidate) > ACCUMULATOR_LIMIT
+            || accumulators(pass, shape, candidate) > accumulator_limit(pass)
         {
             continue;
         }
@@ -98,62 +126,63 @@ pub(crate) fn tiles(pass: Pass, shape: Shape, target: Target) -> Result<Tiles, P
     Err(PlanError::SharedMemory { pass, shape, needed: smallest, target, available })
 }
 
-/// Whether dk and dv are computed by one kernel.
-pub(crate) fn joint_key_pass(shape: Shape) -> bool {
-    accumulators(Pass::BackwardKv, shape, Candidate(8, 1, 32, 2)) <= ACCUMULATOR_LIMIT
-}
-
-fn candidates(pass: Pass, shape: Shape) -> &'static [Candidate] {
+fn candidates(pass: Pass, shape: Shape) -> Vec<Candidate> {
     let wide = shape.element().bytes() == 4;
     match pass {
         Pass::Forward if wide => {
-            &[Candidate(4, 1, 32, 2), Candidate(4, 1, 16, 2), Candidate(4, 1, 16, 1), Candidate(2, 1, 16, 1)]
+            vec![tile(4, 1, 32, 2), tile(4, 1, 16, 2), tile(4, 1, 16, 1), tile(2, 1, 16, 1)]
         }
-        Pass::Forward => &[
-            Candidate(4, 2, 64, 2),
-            Candidate(4, 2, 48, 2),
-            Candidate(4, 2, 32, 2),
-            Candidate(4, 1, 64, 2),
-            Candidate(4, 1, 32, 2),
-            Candidate(4, 1, 32, 1),
+        Pass::Forward => vec![
+            tile(4, 2, 64, 2),
+            tile(4, 2, 48, 2),
+            tile(4, 2, 32, 2),
+            tile(4, 1, 64, 2),
+            tile(4, 1, 32, 2),
+            tile(4, 1, 32, 1),
         ],
         Pass::BackwardQ if wide => {
-            &[Candidate(4, 1, 32, 2), Candidate(4, 1, 16, 1), Candidate(2, 1, 16, 1), Candidate(1, 1, 16, 1)]
+            vec![tile(4, 1, 32, 2), tile(4, 1, 16, 1), tile(2, 1, 16, 1), tile(1, 1, 16, 1)]
         }
-        Pass::BackwardQ => &[
-            Candidate(4, 2, 64, 2),
-            Candidate(4, 2, 32, 2),
-            Candidate(4, 1, 32, 2),
-            Candidate(4, 1, 16, 1),
-            Candidate(2, 1, 16, 1),
-        ],
+        Pass::BackwardQ => {
+            vec![tile(4, 2, 64, 2), tile(4, 2, 32, 2), tile(4, 1, 32, 2), tile(4, 1, 16, 1), tile(2, 1, 16, 1)]
+        }
         Pass::BackwardKv | Pass::BackwardV | Pass::BackwardK if wide => {
-            &[Candidate(4, 1, 32, 2), Candidate(4, 1, 16, 1), Candidate(2, 1, 16, 1), Candidate(1, 1, 16, 1)]
+            vec![tile(4, 1, 32, 2), tile(4, 1, 16, 1), tile(2, 1, 16, 1), tile(1, 1, 16, 1)]
         }
-        Pass::BackwardKv | Pass::BackwardV | Pass::BackwardK => &[
-            Candidate(4, 2, 32, 2),
-            Candidate(8, 1, 64, 2),
-            Candidate(4, 1, 64, 2),
-            Candidate(4, 1, 32, 2),
-            Candidate(4, 1, 16, 1),
-            Candidate(2, 1, 16, 1),
+        Pass::BackwardKv => vec![
+            tile(4, 2, 32, 2),
+            shared(8, 2, 64, 2),
+            shared(8, 2, 32, 2),
+            shared(8, 4, 64, 2),
+            tile(8, 1, 64, 2),
+            tile(4, 1, 64, 2),
+            tile(4, 1, 32, 2),
+        ],
+        Pass::BackwardV | Pass::BackwardK => vec![
+            tile(4, 2, 32, 2),
+            tile(8, 1, 64, 2),
+            tile(4, 1, 64, 2),
+            tile(4, 1, 32, 2),
+            tile(4, 1, 16, 1),
+            tile(2, 1, 16, 1),
         ],
         Pass::Table => {
-            &[Candidate(4, 1, 32, 1), Candidate(4, 1, 16, 1), Candidate(2, 1, 16, 1), Candidate(1, 1, 16, 1)]
+            vec![tile(4, 1, 32, 1), tile(4, 1, 16, 1), tile(2, 1, 16, 1), tile(1, 1, 16, 1)]
         }
-        Pass::Dense => &[Candidate(4, 1, 32, 1), Candidate(2, 1, 16, 1), Candidate(1, 1, 16, 1)],
+        Pass::Dense => vec![tile(4, 1, 32, 1), tile(2, 1, 16, 1), tile(1, 1, 16, 1)],
     }
 }
 
 /// Accumulator and score registers of a thread.
-fn accumulators(pass: Pass, shape: Shape, Candidate(_, row_tiles, columns, _): Candidate) -> usize {
+fn accumulators(pass: Pass, shape: Shape, candidate: Candidate) -> usize {
+    let Candidate { row_tiles, columns, column_warps, .. } = candidate;
     let (head, value) = (shape.padded_head_dim() / 2, shape.padded_value_dim() / 2);
     let scores = columns / 2;
     row_tiles
         * match pass {
             Pass::Forward => value + scores,
             Pass::BackwardQ => head + 2 * scores,
-            Pass::BackwardKv => head + value + 2 * scores,
+            Pass::BackwardKv => (head + value + 2 * scores) / column_warps,
             Pass::BackwardV => value + scores,
             Pass::BackwardK => head + 2 * scores,
             Pass::Table => 2 * scores,
@@ -161,8 +190,11 @@ fn accumulators(pass: Pass, shape: Shape, Candidate(_, row_tiles, columns, _): C
         }
 }
 
-fn layout(pass: Pass, shape: Shape, Candidate(warps, row_tiles, columns, stages): Candidate) -> Tiles {
-    let rows = warps * row_tiles * 16;
+fn layout(pass: Pass, shape: Shape, candidate: Candidate) -> Tiles {
+    let Candidate { warps, row_tiles, columns, stages, column_warps } = candidate;
+    let rows = warps / column_warps * row_tiles * 16;
+    // fragments of P and dS of a block's scores, in 16-bit elements
+    let shared_fragments = if column_warps > 1 { rows * columns * 4 } else { 0 };
     let (head, value) = (shape.head_row_bytes(), shape.value_row_bytes());
     let ring = |row: usize| stages * columns * (row + 4 * COLUMN_FIELDS);
     let (block_q, block_kv, shared_memory) = match pass {
@@ -170,12 +202,22 @@ fn layout(pass: Pass, shape: Shape, Candidate(warps, row_tiles, columns, stages)
         Pass::Forward => (rows, columns, rows * head.max(value) + ring(head + value)),
         Pass::BackwardQ => (rows, columns, rows * (head + value) + ring(head + value)),
         Pass::BackwardKv | Pass::BackwardV | Pass::BackwardK => {
-            (columns, rows, rows * (head + value) + ring(head + value))
+            (columns, rows, rows * (head + value) + ring(head + value) + shared_fragments)
         }
         Pass::Table => (rows, columns, rows * (head + value) + ring(head + value) + TABLE_CHUNK * warps * 32 * 4),
         Pass::Dense => (rows, columns, (rows + columns) * (head + value) + ring(0)),
     };
     let q_in_registers =
         pass == Pass::Forward && row_tiles * shape.padded_head_dim() / 2 <= 64 && shape.padded_value_dim() <= 64;
-    Tiles { block_q, block_kv, warps, row_tiles, stages, blocks_per_multiprocessor: 1, q_in_registers, shared_memory }
+    Tiles {
+        block_q,
+        block_kv,
+        warps,
+        row_tiles,
+        stages,
+        blocks_per_multiprocessor: 1,
+        column_warps,
+        q_in_registers,
+        shared_memory,
+    }
 }

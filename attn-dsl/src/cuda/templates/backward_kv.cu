@@ -7,7 +7,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
     //% if stage_queries
     const u32 query_ring = do_ring + STAGES * DO_TILE_BYTES;
     //% endif
+    //% if column_warps > 1
+    // COLUMN_WARPS warps share rows of keys: each computes the scores of its part of the queries and hands them to the others,
+    // then sums its part of the columns of dk and dv over all queries. Larger row tiles mean fewer loads from shared memory.
+    const u32 shared_fragments = @{ "query_ring + STAGES * QUERY_RING_BYTES" if stage_queries else "do_ring + STAGES * DO_TILE_BYTES" };
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 / COLUMN_WARPS, column_warp = threadIdx.x / 32 % COLUMN_WARPS;
+    //% else
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    //% endif
 
     const int kv_begin = blockIdx.x * BLOCK_KV, kv_head = blockIdx.y, batch = blockIdx.z;
     const int q_len = arguments.q_len, kv_len = arguments.kv_len;
@@ -17,11 +24,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
     // this thread's rows of the transposed scores: keys kv_begin + first_row + 16 m + 8 r
     const int first_row = warp * ROW_TILES * 16 + lane / 4;
     //% if want_dv
-    float dv[ROW_TILES][padded(VALUE_DIM) / 8][4];
+    float dv[ROW_TILES][padded(VALUE_DIM) / 8@{ " / COLUMN_WARPS" if column_warps > 1 else "" }][4];
     clear(dv);
     //% endif
     //% if want_dk
-    float dk[ROW_TILES][padded(HEAD_DIM) / 8][4];
+    float dk[ROW_TILES][padded(HEAD_DIM) / 8@{ " / COLUMN_WARPS" if column_warps > 1 else "" }][4];
     clear(dk);
     //% endif
     for (int head = kv_head * arguments.group; head < (kv_head + 1) * arguments.group; ++head) {
@@ -78,15 +85,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
             //% endif
             //% endif
 
-            float s[ROW_TILES][BLOCK_Q / 8][4];
-                multiply_rows<HEAD_DIM>(s, k_tile + warp * ROW_TILES * 16 * row_bytes(HEAD_DIM), q_ring + @{ stage } * Q_TILE_BYTES);
+            float s[ROW_TILES][WARP_COLUMNS / 8][4];
+                multiply_rows<HEAD_DIM>(s, k_tile + warp * ROW_TILES * 16 * row_bytes(HEAD_DIM), q_ring + @{ stage } * Q_TILE_BYTES@{ " + column_warp * WARP_COLUMNS * row_bytes(HEAD_DIM)" if column_warps > 1 else "" });
             //% if want_dk
-            float dp[ROW_TILES][BLOCK_Q / 8][4];
-                multiply_rows<VALUE_DIM>(dp, v_tile + warp * ROW_TILES * 16 * row_bytes(VALUE_DIM), do_ring + @{ stage } * DO_TILE_BYTES);
+            float dp[ROW_TILES][WARP_COLUMNS / 8][4];
+                multiply_rows<VALUE_DIM>(dp, v_tile + warp * ROW_TILES * 16 * row_bytes(VALUE_DIM), do_ring + @{ stage } * DO_TILE_BYTES@{ " + column_warp * WARP_COLUMNS * row_bytes(VALUE_DIM)" if column_warps > 1 else "" });
             //% endif
 
             // @{ pairs_comment }
-            const int first_q = q_tile * BLOCK_Q + lane % 4 * 2;   // this thread's columns: first_q + 8 n + c
+            const int first_q = q_tile * BLOCK_Q + @{ "column_warp * WARP_COLUMNS + " if column_warps > 1 else "" }lane % 4 * 2;   // this thread's columns: first_q + 8 n + c
             //% if inline_queries
             const float first_q_as_float = first_q;
             //% endif
@@ -95,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
             //% endif
             auto pairs = [&](auto kind) {
 #pragma unroll
-                for (int n = 0; n < BLOCK_Q / 8; ++n) {
+                for (int n = 0; n < WARP_COLUMNS / 8; ++n) {
                     @{ query_columns }
 #pragma unroll
                     for (int m = 0; m < ROW_TILES; ++m)
@@ -121,11 +128,47 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
             if (q_tile * BLOCK_Q >= range.full_begin && (q_tile + 1) * BLOCK_Q <= range.full_end) pairs(Full{});
             else pairs(Partial{});
 
+            //% if column_warps > 1
+            // own fragments first: by the time that they are used up the others' have arrived
+            const u32 row_fragments = shared_fragments + warp * ROW_FRAGMENT_BYTES;
+            FragmentA p[WARP_COLUMNS / 16][ROW_TILES], ds[WARP_COLUMNS / 16][ROW_TILES];
+#pragma unroll
+            for (int k = 0; k < WARP_COLUMNS / 16; ++k)
+#pragma unroll
+                for (int m = 0; m < ROW_TILES; ++m) {
+                    const u32 slot = row_fragments + ((column_warp * (WARP_COLUMNS / 16) + k) * ROW_TILES + m) * 1024;
+                    p[k][m] = as_a(s[m][2 * k], s[m][2 * k + 1]), ds[k][m] = as_a(dp[m][2 * k], dp[m][2 * k + 1]);
+                    share_fragment(slot, p[k][m]);
+                    share_fragment(slot + 512, ds[k][m]);
+                }
+            const u32 do_columns = do_ring + @{ stage } * DO_TILE_BYTES + column_warp * (padded(VALUE_DIM) / COLUMN_WARPS * (int)sizeof(element));
+            const u32 q_columns = q_ring + @{ stage } * Q_TILE_BYTES + column_warp * (padded(HEAD_DIM) / COLUMN_WARPS * (int)sizeof(element));
+#pragma unroll
+            for (int k = 0; k < WARP_COLUMNS / 16; ++k) {
+                const int depth = column_warp * WARP_COLUMNS + 16 * k;
+                multiply_columns<VALUE_DIM>(dv, p[k], do_columns + depth * row_bytes(VALUE_DIM));
+                multiply_columns<HEAD_DIM>(dk, ds[k], q_columns + depth * row_bytes(HEAD_DIM));
+            }
+            group_barrier(1 + warp, 32 * COLUMN_WARPS);
+#pragma unroll
+            for (int step = WARP_COLUMNS / 16; step < BLOCK_Q / 16; ++step) {
+                const int k = (column_warp * (WARP_COLUMNS / 16) + step) % (BLOCK_Q / 16);
+                FragmentA other_p[ROW_TILES], other_ds[ROW_TILES];
+#pragma unroll
+                for (int m = 0; m < ROW_TILES; ++m) {
+                    take_fragment(other_p[m], row_fragments + (k * ROW_TILES + m) * 1024);
+                    take_fragment(other_ds[m], row_fragments + (k * ROW_TILES + m) * 1024 + 512);
+                }
+                multiply_columns<VALUE_DIM>(dv, other_p, do_columns + 16 * k * row_bytes(VALUE_DIM));
+                multiply_columns<HEAD_DIM>(dk, other_ds, q_columns + 16 * k * row_bytes(HEAD_DIM));
+            }
+            //% else
             //% if want_dv
             multiply_weights<VALUE_DIM>(dv, s, do_ring + @{ stage } * DO_TILE_BYTES);
             //% endif
             //% if want_dk
             multiply_weights<HEAD_DIM>(dk, dp, q_ring + @{ stage } * Q_TILE_BYTES);
+            //% endif
             //% endif
             //% if stage_queries and stages > 1
             if (threadIdx.x < BLOCK_Q) store_query(query_ring + (stage ^ 1) * QUERY_RING_BYTES, threadIdx.x, next_query);
@@ -159,7 +202,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
 #pragma unroll
     for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
-        for (int n = 0; n < padded(HEAD_DIM) / 8; ++n)
+        for (int n = 0; n < padded(HEAD_DIM) / 8@{ " / COLUMN_WARPS" if column_warps > 1 else "" }; ++n)
 #pragma unroll
             for (int e = 0; e < 4; ++e) dk[m][n][e] *= scale;
     //% endif

@@ -25,6 +25,10 @@ __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.com
 template <int PENDING>
 __device__ __forceinline__ void copy_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
 
+//% if needs.group_barrier
+// Waits for `threads` threads, whole warps, that name the same barrier (1 to 15).
+__device__ __forceinline__ void group_barrier(int barrier, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory"); }
+//% endif
 // Waits for all copies of this thread, whether committed or not.
 __device__ __forceinline__ void copy_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 

@@ -58,3 +58,13 @@ __device__ __forceinline__ FragmentA as_a(const float (&left)[4], const float (&
 __device__ __forceinline__ void store_shared_pair(u32 address, float low, float high) {
     asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(pack(low, high)) : "memory");
 }
+//% if needs.share_fragment
+// A fragment for other warps: every lane's registers side by side.
+__device__ __forceinline__ void share_fragment(u32 address, const FragmentA& a) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address + threadIdx.x % 32 * 16), "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]) : "memory");
+}
+__device__ __forceinline__ void take_fragment(FragmentA& a, u32 address) {
+    const uint4 value = load_shared_16(address + threadIdx.x % 32 * 16);
+    a.r[0] = value.x, a.r[1] = value.y, a.r[2] = value.z, a.r[3] = value.w;
+}
+//% endif

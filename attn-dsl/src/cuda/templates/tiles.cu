@@ -25,25 +25,31 @@ __device__ __forceinline__ void load_tile(u32 tile, const element* rows, i64 row
     }
 }
 
-// Writes a warp's accumulator rows through its own part of shared memory, so that global stores are 16 bytes wide.
-// `tile` is the warp's first row; the warp alone touches these rows.
+// Writes a warp's accumulators through its own part of shared memory, so that global stores are 16 bytes wide.
+// `tile` is the warp's first row; the warp alone touches @{ "its columns of these rows" if column_warps > 1 else "these rows" }.
 template <int ROW_TILES, int HEAD_DIM>
-__device__ __forceinline__ void store_rows(u32 tile, const float (&values)[ROW_TILES][padded(HEAD_DIM) / 8][4], element* rows, i64 row_stride, int begin, int end) {
+__device__ __forceinline__ void store_rows(u32 tile, const float (&values)[ROW_TILES][padded(HEAD_DIM) / 8@{ " / COLUMN_WARPS" if column_warps > 1 else "" }][4], element* rows, i64 row_stride, int begin, int end) {
     const int lane = threadIdx.x % 32;
+    //% if column_warps > 1
+    constexpr int COLUMNS = padded(HEAD_DIM) / COLUMN_WARPS;
+    const int first_column = threadIdx.x / 32 % COLUMN_WARPS * COLUMNS;
+    //% else
+    constexpr int COLUMNS = padded(HEAD_DIM), first_column = 0;
+    //% endif
 #pragma unroll
     for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
-        for (int n = 0; n < padded(HEAD_DIM) / 8; ++n) {
-            const u32 address = tile + (m * 16 + lane / 4) * row_bytes(HEAD_DIM) + (n * 8 + lane % 4 * 2) * (int)sizeof(element);
+        for (int n = 0; n < COLUMNS / 8; ++n) {
+            const u32 address = tile + (m * 16 + lane / 4) * row_bytes(HEAD_DIM) + (first_column + n * 8 + lane % 4 * 2) * (int)sizeof(element);
             store_shared_pair(address, values[m][n][0], values[m][n][1]);
             store_shared_pair(address + 8 * row_bytes(HEAD_DIM), values[m][n][2], values[m][n][3]);
         }
     __syncwarp();
-    constexpr int CHUNKS = HEAD_DIM / CHUNK;
+    constexpr int CHUNKS = COLUMNS / CHUNK;
 #pragma unroll
     for (int index = lane; index < ROW_TILES * 16 * CHUNKS; index += 32) {
-        const int row = index / CHUNKS, chunk = index % CHUNKS;
-        if (begin + row < end) *(uint4*)(rows + (begin + row) * row_stride + chunk * CHUNK) = load_shared_16(tile + row * row_bytes(HEAD_DIM) + chunk * 16);
+        const int row = index / CHUNKS, column = first_column + index % CHUNKS * CHUNK;
+        if (begin + row < end && column < HEAD_DIM) *(uint4*)(rows + (begin + row) * row_stride + column) = load_shared_16(tile + row * row_bytes(HEAD_DIM) + column * (int)sizeof(element));
     }
 }
 
@@ -85,6 +91,20 @@ __device__ __forceinline__ void multiply_rows(float (&acc)[ROW_TILES][COLUMN_TIL
 }
 //% endif
 
+//% if column_warps > 1
+// acc += A B for 16 rows of B's depth, for this warp's columns of B.
+template <int HEAD_DIM, int ROW_TILES>
+__device__ __forceinline__ void multiply_columns(float (&acc)[ROW_TILES][padded(HEAD_DIM) / 8 / COLUMN_WARPS][4], const FragmentA (&a)[ROW_TILES], u32 b_tile) {
+#pragma unroll
+    for (int n = 0; n < padded(HEAD_DIM) / 8 / COLUMN_WARPS; n += 2) {
+        FragmentB b;
+        load_b_transposed<row_bytes(HEAD_DIM)>(b, b_tile, 0, n * 8);
+#pragma unroll
+        for (int m = 0; m < ROW_TILES; ++m) multiply_add(acc[m][n], acc[m][n + 1], a[m], b);
+    }
+}
+
+//% endif
 // acc += W B, W the accumulators of the last product, B a tile stored by depth: P V, dS K, and so on.
 template <int HEAD_DIM, int ROW_TILES, int DEPTH_TILES>
 __device__ __forceinline__ void multiply_weights(float (&acc)[ROW_TILES][padded(HEAD_DIM) / 8][4], const float (&weights)[ROW_TILES][DEPTH_TILES][4], u32 b_tile) {
