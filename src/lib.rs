@@ -62,7 +62,10 @@ pub mod compiler {
 
 /// Tests of your own variants in one line each: comparison with the oracle, gradient checks, strategies.
 #[cfg(feature = "testing")]
-pub use attn_runtime::testing;
+pub mod testing {
+    pub use attn_dsl::testing::*;
+    pub use attn_runtime::testing::*;
+}
 
 /// The README's examples are tests.
 #[cfg(doctest)]

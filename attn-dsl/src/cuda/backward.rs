@@ -9,7 +9,7 @@ use super::gradients::{Gradient, GradientKind, gradients};
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::definition::Axis;
-use crate::ir::{Binary, Input, NodeId, Op, Rate, Type};
+use crate::ir::{Binary, Input, NodeId, Rate, Type};
 use crate::lower::{Class, Lowered};
 use crate::plan::{Pass, PlanError, Shape, TABLE_CHUNK, Target, Tiles, tiles};
 
@@ -58,7 +58,7 @@ fn delta(variant: &Variant<'_>) -> Kernel {
     }
     members.push(Argument::Length(Length::QueryLen));
     let own = super::arguments::declare(variant.definition(), [&variant.names, &variant.size_names], &mut members);
-    let machine = context! { class => variant.class_name(), dtype => variant.shape.element().name() };
+    let machine = context! { class => variant.class_name() };
     let constants = format!("constexpr int VALUE_DIM = {}, THREADS = 128;\n", variant.shape.value_dim());
     let source = variant.source("delta", "delta of each row", &constants, &own, machine, None);
     let chunks = variant.shape.value_dim() * variant.shape.element().bytes() / 16;
@@ -92,11 +92,7 @@ fn row_members(variant: &Variant<'_>, values: &mut Values<'_>, roots: &[NodeId])
         rows.push(RowArray::LiveKeys);
     }
     if !rows.is_empty() {
-        // a row's place in its array
-        for (input, name) in [(Input::Batch, "batch"), (Input::Head, "head")] {
-            let node = variant.graph.ids().find(|id| *variant.graph.op(*id) == Op::Input(input));
-            values.named_field(node.expect("every variant's graph has its indices"), Place::Tile, name);
-        }
+        variant.name_row_indices(values);
     }
     members.extend(rows.into_iter().map(Argument::Rows));
     members.extend(variant.common_arguments(roots));

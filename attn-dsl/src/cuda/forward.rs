@@ -106,6 +106,9 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     variant.demand_mask(&mut values);
     pass.normalizer.into_iter().for_each(|root| values.demand(root, &given));
     floor.into_iter().for_each(|root| values.demand(root, &[]));
+    if variant.counts_live_keys() && values.reads(Input::LiveKeys) {
+        variant.name_row_indices(&mut values);
+    }
 
     let mut functions = String::new();
     match (scale, sigmoid) {
