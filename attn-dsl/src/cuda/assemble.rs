@@ -196,7 +196,7 @@ impl<'a> Variant<'a> {
     }
 
     /// The variant's own part: arguments, structures, loaders, bounds and functions.
-    pub(crate) fn own_part(&self, values: &Values<'_>, members: &mut Vec<Argument>, functions: &str) -> String {
+    pub(crate) fn own_part(&self, values: &Values<'_>, members: &mut [Argument], functions: &str) -> String {
         let mut text = declare(self.definition(), [&self.names, &self.size_names], members);
         for place in [Place::Tile, Place::Query, Place::Key] {
             text.push_str(&values.declare(place));
@@ -367,8 +367,8 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// `stage` is the C++ expression of the ring's stage.
-    pub(crate) fn of(values: &Values<'_>, place: Place, stage: &str) -> Columns {
+    /// `stage` is the C++ expression of the ring's stage, `within` that of the warp's first column, with a plus behind.
+    pub(crate) fn of(values: &Values<'_>, place: Place, stage: &str, within: &str) -> Columns {
         let count = values.count(place);
         let staged = count > 0 && values.is_costly(place);
         let inline = count > 0 && !staged;

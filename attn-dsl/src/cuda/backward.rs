@@ -164,7 +164,8 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result
 
     let planned = tiles(pass, variant.shape, variant.target, !columns.is_empty())?;
     let stage = if planned.stages > 1 { "stage" } else { "0" };
-    let queries = Columns::of(&values, Place::Query, stage);
+    let within = if planned.column_warps > 1 { "column_warp * WARP_COLUMNS + " } else { "" };
+    let queries = Columns::of(&values, Place::Query, stage, within);
     let mut functions = String::new();
     if want_dk {
         functions.push_str(&pair_part(variant, &values, &pair));
@@ -247,7 +248,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, P
 
     let planned = tiles(pass, variant.shape, variant.target, false)?;
     let stage = if planned.stages > 1 { "stage" } else { "0" };
-    let keys = Columns::of(&values, Place::Key, stage);
+    let keys = Columns::of(&values, Place::Key, stage, "");
     let mut functions = pair_part(variant, &values, &pair);
     functions.push_str(&scale_function(variant, &values));
     for gradient in &rows {
@@ -348,7 +349,7 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
     }
 
     let planned = tiles(pass, variant.shape, variant.target, false)?;
-    let keys = Columns::of(&values, Place::Key, "0");
+    let keys = Columns::of(&values, Place::Key, "0", "");
     let fields: Vec<String> = (0..table.reads.len()).map(|i| format!("int entry{i}; float value{i};")).collect();
     let given = [(Input::Product, "product"), (Input::OutputGradProduct, "output_grad_product")];
     let (statements, texts) = values.body(&roots, &given);
@@ -400,7 +401,7 @@ fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, Plan
     members.extend(row_members(variant, &mut values, &[root]));
 
     let planned = tiles(pass, variant.shape, variant.target, false)?;
-    let keys = Columns::of(&values, Place::Key, "0");
+    let keys = Columns::of(&values, Place::Key, "0", "");
     let mut functions = variant.pair_function(&values, "float", "dense_pair", &[root], true);
     functions.push_str(&keys.functions);
     let own = variant.own_part(&values, &mut members, &functions);

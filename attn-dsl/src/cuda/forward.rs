@@ -138,7 +138,7 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
 
     let planned = tiles(Pass::Forward, variant.shape, variant.target, false)?;
     let stage = if planned.stages > 1 { "stage" } else { "0" };
-    let columns = Columns::of(&values, Place::Key, stage);
+    let columns = Columns::of(&values, Place::Key, stage, "");
     functions.push_str(&columns.functions);
 
     let mut members: Vec<Argument> =

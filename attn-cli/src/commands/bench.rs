@@ -1,0 +1,122 @@
+//! `attn bench`: times of variants, forward and backward, as rows that stand beside those of other programs.
+//!
+//! Invariants: one JSON object a row, with the keys run, device, commit, peer, variant, pass, dtype, b, h, s, d, ms (the median),
+//! tflops and err; what cannot be measured is a row with `error` instead of numbers.
+
+mod cases;
+mod measure;
+mod memory;
+mod report;
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use attn::Attention;
+use regex::Regex;
+
+use self::cases::{Pass, Workload, shapes};
+use self::measure::{Errors, Inputs};
+use self::report::{Report, Row};
+use crate::Verdict;
+use crate::device::{DeviceName, gpu};
+use crate::variant::with_mask;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// One JSON object a row, as soon as it is measured, instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Only what matches, as attn/VARIANT/PASS/DTYPE/sLENGTH/dDIM: `attn/softmax/fwd/bf16/s4096/d128`
+    #[arg(long, value_name = "REGEX")]
+    only: Option<Regex>,
+    /// An id in every row, so that rows of one run can be compared
+    #[arg(long, value_name = "ID")]
+    run: Option<String>,
+    /// The commit in every row, where git cannot tell
+    #[arg(long, value_name = "ID")]
+    commit: Option<String>,
+    /// Where to run: cpu, cuda, cuda:NUMBER or oracle; the best device there is if not given
+    #[arg(long, value_name = "NAME")]
+    device: Option<DeviceName>,
+    /// Fewer shapes, and bf16 alone
+    #[arg(long)]
+    quick: bool,
+    /// A file that rows are appended to as JSON
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// How often each pass is timed, after three times to warm up; the median counts
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Measures the peak of a GPU's memory over forward and backward pass at growing lengths instead of times
+    #[arg(long)]
+    memory: bool,
+}
+
+pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
+    let device = DeviceName::open(args.device)?;
+    let mut report = Report::new(args, &device, out)?;
+    if args.memory {
+        memory::run(args, &device, &mut report)?;
+        return report.finish();
+    }
+    let mut errors = Errors::new(&device);
+    let mut prepared: HashMap<&str, Result<Attention>> = HashMap::new();
+    for shape in shapes(gpu(&device).is_some(), args.quick) {
+        let wanted: Vec<(&Workload, Vec<Pass>)> = cases::WORKLOADS
+            .iter()
+            .filter(|workload| workload.is_timed_in(&shape))
+            .map(|workload| {
+                let wants = |pass: &Pass| args.wants(workload, *pass, &shape);
+                (workload, Pass::BOTH.into_iter().filter(wants).collect::<Vec<_>>())
+            })
+            .filter(|(_, passes)| !passes.is_empty())
+            .collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        let inputs = Inputs::new(&shape, &device);
+        for (workload, passes) in wanted {
+            // One for all shapes: what it compiled serves every length.
+            let prepare = || Ok(Attention::new(&workload.definition()?, &device)?);
+            let attention = prepared.entry(workload.name).or_insert_with(prepare);
+            for pass in passes {
+                report.begin(&case_name(workload, pass, &shape));
+                let measured = match (&*attention, &inputs) {
+                    (Ok(attention), Ok(inputs)) => measure::pass(attention, inputs, pass, args.rounds),
+                    (Err(error), _) | (_, Err(error)) => Err(anyhow::anyhow!("{error:#}")),
+                };
+                let found = measured.and_then(|ms| {
+                    let tflops = cases::flops(&shape, workload, pass) / ms / 1e9;
+                    Ok((ms, tflops, errors.of(workload, &shape, pass)?))
+                });
+                report.add(&Row { workload: workload.name, pass: pass.name(), shape, found })?;
+            }
+        }
+    }
+    report.finish()
+}
+
+impl Args {
+    fn wants(&self, workload: &Workload, pass: Pass, shape: &cases::Shape) -> bool {
+        self.only.as_ref().is_none_or(|only| only.is_match(&case_name(workload, pass, shape)))
+    }
+}
+
+/// What `--only` is matched with.
+fn case_name(workload: &Workload, pass: Pass, shape: &cases::Shape) -> String {
+    let dtype = cases::dtype_name(shape.dtype);
+    format!("attn/{}/{}/{dtype}/s{}/d{}", workload.name, pass.name(), shape.length, shape.head_dim)
+}
+
+impl Workload {
+    fn definition(&self) -> Result<attn::Definition> {
+        let entry = attn::gallery::find(self.entry)
+            .ok_or_else(|| anyhow::anyhow!("the gallery has no variant `{}`", self.entry))?;
+        match self.mask {
+            Some(mask) => with_mask((entry.definition)(), mask),
+            None => Ok((entry.definition)().clone()),
+        }
+    }
+}

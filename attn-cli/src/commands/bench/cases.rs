@@ -1,0 +1,163 @@
+//! What is timed: variants, shapes, and how many operations they are.
+//!
+//! Sizes follow the FlashAttention papers: 16384 tokens over batch and length, 2048 features over heads. So does the count of
+//! operations: 4 b h s^2 d forward, half of it where causal, the window's pairs where there is one, 2.5 times that backward.
+
+use attn::DType;
+
+/// A variant with a mask, under the name that it has in measurements.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Workload {
+    pub(super) name: &'static str,
+    /// In the gallery.
+    pub(super) entry: &'static str,
+    pub(super) mask: Option<&'static str>,
+    /// Whether half of the pairs count.
+    causal: bool,
+    /// How many keys a query sees at most.
+    window: Option<usize>,
+}
+
+const fn workload(name: &'static str, entry: &'static str, causal: bool) -> Workload {
+    Workload { name, entry, mask: if causal { Some("causal") } else { None }, causal, window: None }
+}
+
+pub(super) const WORKLOADS: [Workload; 11] = [
+    workload("softmax", "softmax", false),
+    workload("softmax-causal", "softmax", true),
+    workload("sigmoid", "sigmoid", false),
+    workload("sigmoid-causal", "sigmoid", true),
+    workload("relu", "relu", false),
+    workload("alibi-causal", "alibi", true),
+    workload("sink-causal", "sink", true),
+    workload("softcap-causal", "softcap", true),
+    workload("t5bias-causal", "t5bias", true),
+    Workload { window: Some(1024), mask: None, ..workload("window1024", "sliding-window", true) },
+    workload("document8", "document", false),
+];
+
+impl Workload {
+    /// Whether a shape is timed for this variant: all of them in bf16, plain softmax alone in other types.
+    pub(super) fn is_timed_in(&self, shape: &Shape) -> bool {
+        shape.dtype == DType::BF16 || self.entry == "softmax"
+    }
+
+    /// A length that tells the variant from others: beyond its window.
+    pub(super) fn checked_length(&self) -> usize {
+        self.window.map_or(512, |window| window + window / 2)
+    }
+}
+
+/// A pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Pass {
+    Forward,
+    Backward,
+}
+
+impl Pass {
+    pub(super) const BOTH: [Pass; 2] = [Pass::Forward, Pass::Backward];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Pass::Forward => "fwd",
+            Pass::Backward => "bwd",
+        }
+    }
+}
+
+/// The extents of a measurement; queries and keys are as many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    pub(super) dtype: DType,
+    pub(super) batch: usize,
+    pub(super) heads: usize,
+    pub(super) length: usize,
+    pub(super) head_dim: usize,
+}
+
+/// A type as rows name it.
+pub(super) fn dtype_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 => "fp32",
+        DType::F16 => "fp16",
+        DType::BF16 => "bf16",
+        DType::I32 => "int32",
+    }
+}
+
+/// The shapes for a GPU, or smaller ones that a CPU computes in reasonable time.
+pub(super) fn shapes(gpu: bool, quick: bool) -> Vec<Shape> {
+    let (tokens, features) = if gpu { (16384, 2048) } else { (1024, 128) };
+    let pairs: &[(usize, usize)] = match (gpu, quick) {
+        (true, true) => &[(4096, 128), (16384, 128), (4096, 64), (16384, 64)],
+        (true, false) => &[
+            (1024, 64),
+            (4096, 64),
+            (16384, 64),
+            (1024, 128),
+            (4096, 128),
+            (16384, 128),
+            (1024, 256),
+            (4096, 256),
+            (16384, 256),
+        ],
+        (false, true) => &[(256, 64)],
+        (false, false) => &[(256, 64), (1024, 64), (256, 128), (1024, 128)],
+    };
+    let halves: &[(usize, usize)] = match (gpu, quick) {
+        (_, true) => &[],
+        (true, false) => &[(4096, 128), (16384, 128)],
+        (false, false) => &[(1024, 64)],
+    };
+    let bf16 = pairs.iter().map(|&pair| (DType::BF16, pair));
+    let f16 = halves.iter().map(|&pair| (DType::F16, pair));
+    bf16.chain(f16)
+        .map(|(dtype, (length, head_dim))| {
+            let batch = (tokens / length).max(1);
+            Shape { dtype, batch, heads: features / head_dim, length, head_dim }
+        })
+        .collect()
+}
+
+/// The operations that a pass counts as, whatever the kernels really do.
+pub(super) fn flops(shape: &Shape, workload: &Workload, pass: Pass) -> f64 {
+    let length = shape.length as f64;
+    let pairs = match workload.window {
+        Some(window) => {
+            let window = window.min(shape.length) as f64;
+            window * (length - window) + window * window / 2.0
+        }
+        None if workload.causal => length * length / 2.0,
+        None => length * length,
+    };
+    let forward = 4.0 * (shape.batch * shape.heads * shape.head_dim) as f64 * pairs;
+    forward * if pass == Pass::Backward { 2.5 } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_follow_the_convention() {
+        let shape = Shape { dtype: DType::BF16, batch: 4, heads: 16, length: 4096, head_dim: 128 };
+        let of = |name: &str, pass| flops(&shape, WORKLOADS.iter().find(|w| w.name == name).unwrap(), pass);
+        let all = 4.0 * 4.0 * 16.0 * 4096.0 * 4096.0 * 128.0;
+        assert_eq!(of("softmax", Pass::Forward), all);
+        assert_eq!(of("softmax-causal", Pass::Forward), all / 2.0);
+        assert_eq!(of("document8", Pass::Backward), 2.5 * all);
+        let window = (1024.0 * 3072.0 + 1024.0 * 512.0) / (4096.0 * 4096.0);
+        assert_eq!(of("window1024", Pass::Forward), all * window);
+    }
+
+    #[test]
+    fn shapes_hold_tokens_and_features() {
+        let all = shapes(true, false);
+        assert_eq!(all.iter().filter(|shape| shape.dtype == DType::BF16).count(), 9);
+        for shape in all {
+            assert_eq!(shape.batch * shape.length, 16384);
+            assert_eq!(shape.heads * shape.head_dim, 2048);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `attn emit`: the generated CUDA of a variant.
+//!
+//! Invariant: the source is what the runtime compiles for the same variant, shape and target, byte for byte.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use attn_dsl::cuda::{self, Kernel};
+use attn_dsl::lower::lower;
+use attn_dsl::plan::{Shape, Target};
+use clap::ValueEnum;
+
+use super::table;
+use crate::Verdict;
+use crate::device::ElementName;
+use crate::variant::VariantArgs;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Pass {
+    Forward,
+    Backward,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    variant: VariantArgs,
+    /// The pass whose kernels are printed
+    #[arg(long)]
+    pass: Pass,
+    /// The architecture: sm_80, sm_86, sm_89, sm_90a, sm_100a or sm_120a
+    #[arg(long, value_name = "NAME", default_value = "sm_90a")]
+    target: String,
+    /// The type of q, k and v
+    #[arg(long, default_value = "bf16")]
+    dtype: ElementName,
+    /// The last extent of q and k
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    head_dim: usize,
+    /// The last extent of v; that of q if not given
+    #[arg(long, value_name = "N")]
+    value_dim: Option<usize>,
+    /// A folder that gets a file for each kernel; standard output gets one after the other
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
+    let definition = args.variant.resolve()?;
+    let target = Target::parse(&args.target)?;
+    let shape = Shape::new(args.dtype.element(), args.head_dim, args.value_dim.unwrap_or(args.head_dim))?;
+    let lowered = lower(&definition).with_context(|| format!("`{}` cannot be computed", definition.name))?;
+    let kernels = match args.pass {
+        Pass::Forward => cuda::forward(&lowered, shape, target)?,
+        Pass::Backward => cuda::backward(&lowered, shape, target)?,
+    };
+    let mut files: Vec<SourceFile> = kernels.into_iter().map(SourceFile::from).collect();
+    if args.pass == Pass::Backward && !lowered.backward.parameters.is_empty() {
+        files.push(reduce());
+    }
+    match &args.output {
+        Some(folder) => write(folder, &files, out)?,
+        None => {
+            for (at, file) in files.iter().enumerate() {
+                let SourceFile { name, entry, threads, shared_memory, source } = file;
+                let gap = if at == 0 { "" } else { "\n" };
+                let launch = format!("{entry}, {threads} threads, {shared_memory} bytes of dynamic shared memory");
+                writeln!(out, "{gap}// ---- {name}: {launch}\n{}", source.trim_end())?;
+            }
+        }
+    }
+    Ok(Verdict::Good)
+}
+
+/// A kernel in a file of its own, and what its launch needs to know.
+struct SourceFile {
+    name: String,
+    entry: &'static str,
+    threads: u32,
+    shared_memory: u32,
+    source: String,
+}
+
+impl From<Kernel> for SourceFile {
+    fn from(kernel: Kernel) -> Self {
+        let Kernel { entry, file_name, source, threads, shared_memory, .. } = kernel;
+        SourceFile { name: file_name, entry, threads, shared_memory, source }
+    }
+}
+
+/// The kernel that adds the partial sums of parameters' gradients.
+fn reduce() -> SourceFile {
+    SourceFile {
+        name: "attn_reduce.cu".to_owned(),
+        entry: "attn_reduce",
+        threads: cuda::REDUCE_THREADS,
+        shared_memory: 0,
+        source: cuda::reduce_source().to_owned(),
+    }
+}
+
+fn write(folder: &Path, files: &[SourceFile], out: &mut dyn Write) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut rows = table(&["file", "kernel", "threads", "shared memory"]);
+    for (at, file) in files.iter().enumerate() {
+        if files[..at].iter().any(|other| other.name == file.name) {
+            bail!("two kernels would be written to {}", file.name);
+        }
+        let path = folder.join(&file.name);
+        fs::write(&path, &file.source).with_context(|| format!("cannot write {}", path.display()))?;
+        let numbers = [file.threads.to_string(), file.shared_memory.to_string()];
+        rows.add_row([&path.display().to_string(), file.entry, &numbers[0], &numbers[1]]);
+    }
+    writeln!(out, "{rows}")?;
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! `attn selftest`: every gallery variant, forward and backward, against the naive f64 reference.
+//!
+//! Invariant: what could not be computed at all counts as a miss.
+
+mod cases;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use anyhow::{Context, Result, bail};
+use attn::gallery::{self, Entry};
+use attn::{Attention, Device};
+use attn_runtime::testing::check_arguments;
+use rayon::prelude::*;
+use regex::Regex;
+use serde_json::{Value, json};
+
+use self::cases::{Effort, TestCase};
+use super::table;
+use crate::Verdict;
+use crate::device::{DeviceName, ElementName};
+use crate::recipe::test_arguments;
+use crate::variant::with_mask;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Where to run: cpu, cuda, cuda:NUMBER or oracle; the best device there is if not given
+    #[arg(long, value_name = "NAME")]
+    device: Option<DeviceName>,
+    /// One JSON object for each variant and type instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Only what matches, as VARIANT/DTYPE: `^softmax/`, `bf16`
+    #[arg(long, value_name = "REGEX")]
+    only: Option<Regex>,
+    /// Types of q, k and v; all if not given
+    #[arg(long, value_delimiter = ',')]
+    dtype: Vec<ElementName>,
+    /// Multiplies every tolerance: below 1 is stricter
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    tolerance: f64,
+    /// Two small shapes a variant
+    #[arg(long, conflicts_with = "thorough")]
+    quick: bool,
+    /// Every head dimension for every variant
+    #[arg(long)]
+    thorough: bool,
+}
+
+/// The worst error of one tensor over all cases.
+#[derive(Clone, Copy, Debug)]
+struct Worst {
+    error: f64,
+    tolerance: f64,
+}
+
+/// What was found for one variant in one type.
+#[derive(Debug)]
+struct Finding {
+    variant: &'static str,
+    dtype: String,
+    /// Of the tolerances.
+    factor: f64,
+    cases: usize,
+    worst: BTreeMap<String, Worst>,
+    misses: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
+    let device = DeviceName::open(args.device)?;
+    let effort = match (args.quick, args.thorough) {
+        (true, _) => Effort::Quick,
+        (false, false) => Effort::Usual,
+        (false, true) => Effort::Thorough,
+    };
+    let all = [ElementName::F32, ElementName::F16, ElementName::Bf16];
+    let types = if args.dtype.is_empty() { &all[..] } else { &args.dtype };
+    let wanted = |entry: &Entry, element: ElementName| {
+        args.only.as_ref().is_none_or(|only| only.is_match(&format!("{}/{}", entry.name, element.dtype())))
+    };
+    let jobs: Vec<(usize, &Entry, ElementName)> = gallery::all()
+        .iter()
+        .enumerate()
+        .flat_map(|(at, entry)| types.iter().map(move |&element| (at, entry, element)))
+        .filter(|&(_, entry, element)| wanted(entry, element))
+        .collect();
+    if jobs.is_empty() {
+        bail!("nothing matches; `attn list` shows the variants, and the types are f32, f16 and bf16");
+    }
+    let findings: Vec<Finding> = jobs
+        .par_iter()
+        .map(|&(at, entry, element)| {
+            let cases = cases::cases(at, effort, element.dtype());
+            test(entry, element, &cases, args.tolerance, &device)
+        })
+        .collect();
+
+    if args.json {
+        for finding in &findings {
+            writeln!(out, "{}", finding.json(&device))?;
+        }
+    } else {
+        print(&findings, &device, out)?;
+    }
+    let good = findings.iter().all(|finding| finding.misses.is_empty());
+    Ok(if good { Verdict::Good } else { Verdict::Bad })
+}
+
+fn test(entry: &'static Entry, element: ElementName, cases: &[TestCase], factor: f64, device: &Device) -> Finding {
+    let mut finding = Finding {
+        variant: entry.name,
+        dtype: element.dtype().to_string(),
+        factor,
+        cases: cases.len(),
+        worst: BTreeMap::new(),
+        misses: Vec::new(),
+    };
+    let mut masked: Option<(Option<&str>, Attention)> = None;
+    for test in cases {
+        if let Err(error) = finding.add(entry, test, device, &mut masked) {
+            finding.misses.push(format!("{test}: {error:#}"));
+        }
+    }
+    finding
+}
+
+impl Finding {
+    /// Runs one case. `prepared` is the attention of the last one, for its mask.
+    fn add(
+        &mut self,
+        entry: &Entry,
+        test: &TestCase,
+        device: &Device,
+        prepared: &mut Option<(Option<&'static str>, Attention)>,
+    ) -> Result<()> {
+        let attention = match prepared {
+            Some((mask, attention)) if *mask == test.mask => attention,
+            _ => {
+                let definition = (entry.definition)();
+                let attention = match test.mask {
+                    Some(mask) => Attention::new(&with_mask(definition, mask)?, device)?,
+                    None => Attention::new(definition, device)?,
+                };
+                &prepared.insert((test.mask, attention)).1
+            }
+        };
+        let arguments = test_arguments(attention.definition(), &test.case).context("making the arguments")?;
+        for mut comparison in check_arguments(attention, &arguments)? {
+            comparison.tolerance *= self.factor;
+            if !comparison.passed() {
+                self.misses.push(format!("{test}: {comparison}"));
+            }
+            let found = Worst { error: comparison.rms_relative, tolerance: comparison.tolerance };
+            let worst = self.worst.entry(comparison.name).or_insert(found);
+            // An error that is no number must not be lost to a later one.
+            if found.error > worst.error || found.error.is_nan() {
+                *worst = found;
+            }
+        }
+        Ok(())
+    }
+
+    /// The worst error of the tensors that `which` holds for.
+    fn error(&self, which: impl Fn(&str) -> bool) -> String {
+        let errors = self.worst.iter().filter(|(name, _)| which(name)).map(|(_, worst)| worst.error);
+        let worst = errors.reduce(|worst, error| if error <= worst { worst } else { error });
+        worst.map_or_else(String::new, |error| format!("{error:.1e}"))
+    }
+
+    fn json(&self, device: &Device) -> Value {
+        let number = |of: fn(&Worst) -> f64| -> serde_json::Map<String, Value> {
+            self.worst.iter().map(|(name, worst)| (name.clone(), json!(of(worst)))).collect()
+        };
+        json!({
+            "variant": self.variant,
+            "dtype": self.dtype,
+            "device": device.to_string(),
+            "cases": self.cases,
+            "errors": number(|worst| worst.error),
+            "tolerances": number(|worst| worst.tolerance),
+            "passed": self.misses.is_empty(),
+            "misses": self.misses,
+        })
+    }
+}
+
+fn print(findings: &[Finding], device: &Device, out: &mut dyn Write) -> Result<()> {
+    let tensors = ["o", "statistic", "dq", "dk", "dv"];
+    let mut header = vec!["variant", "dtype", "cases"];
+    header.extend(tensors);
+    header.extend(["parameters", "verdict"]);
+    let mut rows = table(&header);
+    for finding in findings {
+        let mut row = vec![finding.variant.to_owned(), finding.dtype.clone(), finding.cases.to_string()];
+        row.extend(tensors.map(|tensor| finding.error(|name| name == tensor)));
+        row.push(finding.error(|name| name.starts_with("d_")));
+        row.push(match finding.misses.len() {
+            0 => "ok".to_owned(),
+            misses => format!("{misses} MISSED"),
+        });
+        rows.add_row(row);
+    }
+    writeln!(out, "{rows}")?;
+    for finding in findings {
+        for miss in &finding.misses {
+            writeln!(out, "{} {miss}", finding.variant)?;
+        }
+    }
+    let cases: usize = findings.iter().map(|finding| finding.cases).sum();
+    let missed = findings.iter().filter(|finding| !finding.misses.is_empty()).count();
+    writeln!(
+        out,
+        "{device}: {} variants and types, {cases} cases forward and backward, {missed} missed; errors are RMS, relative",
+        findings.len()
+    )?;
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The shapes of the self-test.
+//!
+//! Kernels are specialised for the head dimensions, so every further pair of them costs a compilation for each variant, type
+//! and pass: 64 and 128 are tried with every variant, others in turn, and all of them where the test is thorough.
+
+use std::fmt;
+
+use attn::DType;
+use attn_runtime::testing::{Case, Shape};
+
+/// How much to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    Quick,
+    Usual,
+    Thorough,
+}
+
+/// A case, and a mask on top of the variant's own.
+#[derive(Clone, Debug)]
+pub(super) struct TestCase {
+    pub(super) mask: Option<&'static str>,
+    pub(super) case: Case,
+}
+
+impl fmt::Display for TestCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.case)?;
+        self.mask.map_or(Ok(()), |mask| write!(f, " mask {mask}"))
+    }
+}
+
+/// Batch, query heads, heads of k and v.
+type Heads = (usize, usize, usize);
+/// Queries, keys.
+type Lengths = (usize, usize);
+/// The last extents of q and k, and of v.
+type Dims = (usize, usize);
+
+/// Head dimensions that take turns: v narrower and wider than q, the least, the largest.
+const TURNS: [Dims; 6] = [(40, 80), (256, 256), (96, 32), (8, 24), (80, 80), (32, 192)];
+
+/// The cases of the variant at position `at` of the gallery.
+pub(super) fn cases(at: usize, effort: Effort, dtype: DType) -> Vec<TestCase> {
+    let causal = Some("causal");
+    let mut list = List { dtype, cases: Vec::new() };
+    if effort == Effort::Quick {
+        list.add(None, (2, 2, 1), (37, 51), (64, 64));
+        list.add(causal, (1, 2, 2), (40, 21), (64, 64));
+        return list.cases;
+    }
+    // Odd lengths and grouped heads.
+    list.add(None, (2, 4, 2), (75, 83), (64, 64));
+    // One query, as in decoding; one key; nothing to attend to; nothing to do.
+    list.add(None, (2, 3, 1), (1, 131), (64, 64));
+    list.add(None, (1, 2, 2), (66, 1), (64, 64));
+    list.add(None, (1, 2, 1), (5, 0), (64, 64));
+    list.add(None, (1, 2, 1), (0, 5), (64, 64));
+    // Keys farther away than every window and bucket of the gallery.
+    list.add(None, (1, 1, 1), (33, 1150), (64, 64));
+    list.add(None, (1, 2, 1), (129, 65), (128, 128));
+    for (turn, &dims) in TURNS.iter().enumerate() {
+        if effort == Effort::Thorough || turn == at % TURNS.len() {
+            list.add(None, (2, 2, 1), (47, 70), dims);
+        }
+    }
+    // A square, and rows without a live key: their queries come before every key.
+    list.add(causal, (1, 2, 2), (128, 128), (64, 64));
+    list.add(causal, (1, 4, 1), (90, 45), (64, 64));
+    list.cases
+}
+
+struct List {
+    dtype: DType,
+    cases: Vec<TestCase>,
+}
+
+impl List {
+    fn add(&mut self, mask: Option<&'static str>, heads: Heads, lengths: Lengths, dims: Dims) {
+        let at = self.cases.len();
+        let shape = Shape {
+            batch: heads.0,
+            heads: heads.1,
+            kv_heads: heads.2,
+            q_len: lengths.0,
+            kv_len: lengths.1,
+            head_dim: dims.0,
+            value_dim: dims.1,
+        };
+        // Layouts and broadcast parameters take turns too.
+        let (strided, broadcast) = (at.is_multiple_of(2), at % 3 == 1);
+        let case = Case { shape, dtype: self.dtype, seed: at as u64 + 1, strided, broadcast, spread: 1.0 };
+        self.cases.push(TestCase { mask, case });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_variants_together_try_every_head_dimension() {
+        let mut seen: Vec<Dims> = (0..TURNS.len())
+            .flat_map(|at| cases(at, Effort::Usual, DType::F32))
+            .map(|test| (test.case.shape.head_dim, test.case.shape.value_dim))
+            .collect();
+        seen.sort_unstable();
+        seen.dedup();
+        let mut needed = TURNS.to_vec();
+        needed.extend([(64, 64), (128, 128)]);
+        needed.sort_unstable();
+        assert_eq!(seen, needed);
+        let thorough = cases(0, Effort::Thorough, DType::F32);
+        assert_eq!(thorough.len(), cases(0, Effort::Usual, DType::F32).len() + TURNS.len() - 1);
+    }
+
+    #[test]
+    fn some_rows_have_no_live_key() {
+        let dead = |test: &TestCase| test.mask == Some("causal") && test.case.shape.kv_len < test.case.shape.q_len;
+        for effort in [Effort::Quick, Effort::Usual, Effort::Thorough] {
+            assert!(cases(0, effort, DType::BF16).iter().any(dead), "{effort:?}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The command as a user calls it: what it prints, what it writes, how it ends.
+
+mod command;
+mod run;
+mod support;
