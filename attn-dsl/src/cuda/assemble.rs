@@ -380,7 +380,7 @@ impl Columns {
         let offset = if stage == "0" { String::new() } else { format!(" + {stage} * {upper}") };
         let snippet = if staged {
             format!(
-                "{structure} {instance}[2];\n                {loads}({instance}, {ring}{offset}, n * 8 + lane % 4 * 2);"
+                "{structure} {instance}[2];\n                {loads}({instance}, {ring}{offset}, {within}n * 8 + lane % 4 * 2);"
             )
         } else if inline {
             let load = |extra: &str| {
