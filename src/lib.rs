@@ -24,6 +24,7 @@
 //! * [`attention!`] declares variants in Rust, [`compile_text`] reads the same language from text.
 //! * [`gallery`] holds variants from the literature.
 //! * [`Attention`] runs them.
+//! * [`compiler`] shows what becomes of them, [`cuda`] is the low-level layer below.
 
 // The macro's paths begin with `::attn`, in this crate too.
 extern crate self as attn;
@@ -38,3 +39,35 @@ pub use attn_runtime::{
     ArgumentError, Attention, DType, Device, Element, Error, Gradients, Location, Output, Parameter, ParameterElement,
     Parameters, Tensor, TensorError, Variant,
 };
+
+pub use attn_runtime::cuda;
+
+/// The compiler's stages, for tools that look at a variant or write its kernels to files.
+///
+/// ```
+/// use attn::compiler::plan::{ElementType, Shape, Target};
+/// use attn::compiler::{cuda, lower};
+///
+/// let variant = attn::compile_one("struct Quiet { normalizer: sum + 1 }")?;
+/// let lowered = lower::lower(&variant)?;
+/// let shape = Shape::new(ElementType::Bf16, 128, 128)?;
+/// for kernel in cuda::forward(&lowered, shape, Target::Sm90a)? {
+///     println!("{}: {} lines", kernel.file_name, kernel.source.lines().count());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub mod compiler {
+    pub use attn_dsl::{cuda, definition, ir, lower, plan};
+}
+
+/// Tests of your own variants in one line each: comparison with the oracle, gradient checks, strategies.
+#[cfg(feature = "testing")]
+pub mod testing {
+    pub use attn_dsl::testing::*;
+    pub use attn_runtime::testing::*;
+}
+
+/// The README's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -1,10 +1,10 @@
 //! The layout of every kernel's one parameter: what C++ makes of the declaration is what the runtime packs.
 
+use attn::compiler::cuda::{Argument, Kernel};
+use attn::cuda::default_options;
+use attn::cuda::testing::nvrtc_for_tests;
+use attn::testing::{ElementType, KernelShape, Target, generated_kernels};
 use attn::{Definition, gallery};
-use attn_dsl::cuda::{Argument, Kernel};
-use attn_runtime::cuda::default_options;
-use attn_runtime::cuda::testing::nvrtc_for_tests;
-use attn_runtime::testing::{ElementType, KernelShape, Target, generated_kernels};
 use rayon::prelude::*;
 
 /// The members that `struct Arguments` declares, in order.

@@ -1,10 +1,10 @@
 //! Nothing of a user's text reaches generated code but clean identifiers: hostile names and documentation compile.
 
 use attn::Definition;
-use attn_dsl::cuda::Kernel;
-use attn_runtime::cuda::default_options;
-use attn_runtime::cuda::testing::nvrtc_for_tests;
-use attn_runtime::testing::{ElementType, KernelShape, Target, generated_kernels};
+use attn::compiler::cuda::Kernel;
+use attn::cuda::default_options;
+use attn::cuda::testing::nvrtc_for_tests;
+use attn::testing::{ElementType, KernelShape, Target, generated_kernels};
 use rayon::prelude::*;
 
 /// Names that mean something to C++, to CUDA, to the compiler, or to the machinery around a variant.

@@ -1,12 +1,12 @@
 //! Snapshots of generated kernels: what each variant of the gallery adds to them, and the shared machinery once.
 //!
-//! After a change of templates or tiles: `INSTA_UPDATE=always cargo test --test kernels`, and review the difference.
+//! After a change of templates or tiles: `INSTA_UPDATE=always cargo test -p attn --test kernels`, and review the difference.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use attn::compiler::cuda::KernelKind;
+use attn::testing::{ElementType, KernelShape, Target, generated_kernels, kernel_snapshot};
 use attn::{Definition, gallery};
-use attn_dsl::cuda::KernelKind;
-use attn_runtime::testing::{ElementType, KernelShape, Target, generated_kernels, kernel_snapshot};
 
 /// Variants that are also snapshot under masks of a caller's.
 const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
@@ -72,7 +72,7 @@ fn the_own_part_of_every_gallery_variant() {
 
 #[test]
 fn the_shared_machinery_once() {
-    let mut texts = vec![("machinery_reduce".to_owned(), attn_dsl::cuda::reduce_source().to_owned())];
+    let mut texts = vec![("machinery_reduce".to_owned(), attn::compiler::cuda::reduce_source().to_owned())];
     for (kernel, name, is_it) in MACHINERY {
         let kernels = generated_kernels(&variant(name), shape(), Target::Sm90a).expect(name);
         let found = kernels.distinct().find(|kernel| is_it(&kernel.kind)).expect("the variant has this kernel");

@@ -2,12 +2,12 @@
 //!
 //! Registers and spills are snapshot for two targets, the largest and the smallest shared memory; an advisory of the
 //! assembler or a warning of the compiler fails. After a change of templates or tiles:
-//! `INSTA_UPDATE=always cargo test --test nvrtc`, and review the difference.
+//! `INSTA_UPDATE=always cargo test -p attn --test nvrtc`, and review the difference.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use attn::testing::{ElementType, KernelShape, Target, resource_snapshot};
 use attn::{Definition, gallery};
-use attn_runtime::testing::{ElementType, KernelShape, Target, resource_snapshot};
 use rayon::prelude::*;
 
 /// Variants that are compiled for many shapes: one of each class, gradient kind and kind of mask.

@@ -1,10 +1,10 @@
 //! Random variants: whatever the language and lowering accept has kernels, and these compile.
 
 use attn::Definition;
-use attn_dsl::testing::arbitrary_variant;
-use attn_runtime::cuda::default_options;
-use attn_runtime::cuda::testing::nvrtc_for_tests;
-use attn_runtime::testing::{ElementType, GeneratedKernels, KernelShape, Target, generated_kernels};
+use attn::cuda::default_options;
+use attn::cuda::testing::nvrtc_for_tests;
+use attn::testing::arbitrary_variant;
+use attn::testing::{ElementType, GeneratedKernels, KernelShape, Target, generated_kernels};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
@@ -13,9 +13,14 @@ use rayon::prelude::*;
 /// How many variants are compiled.
 const COMPILED: usize = 12;
 
-fn generate(text: &str, element: ElementType, head_dim: usize, target: Target) -> (Definition, GeneratedKernels) {
+fn generate(
+    text: &str,
+    element: ElementType,
+    [head_dim, value_dim]: [usize; 2],
+    target: Target,
+) -> (Definition, GeneratedKernels) {
     let definition = attn::compile_one(text).unwrap_or_else(|errors| panic!("{}", errors.render(text, "random.attn")));
-    let shape = KernelShape::new(element, head_dim, head_dim).expect("a shape of the kernels");
+    let shape = KernelShape::new(element, head_dim, value_dim).expect("a shape of the kernels");
     let kernels = generated_kernels(&definition, shape, target).unwrap_or_else(|error| panic!("{error}\n{text}"));
     (definition, kernels)
 }
@@ -27,10 +32,10 @@ proptest! {
     fn every_variant_has_kernels(
         text in arbitrary_variant(),
         element in prop::sample::select(&[ElementType::F32, ElementType::F16, ElementType::Bf16][..]),
-        head_dim in (1usize..=32).prop_map(|n| 8 * n),
+        head_dims in [1usize..=32, 1usize..=32].prop_map(|dims| dims.map(|n| 8 * n)),
         target in prop::sample::select(&Target::ALL[..]),
     ) {
-        let (_, kernels) = generate(&text, element, head_dim, target);
+        let (_, kernels) = generate(&text, element, head_dims, target);
         prop_assert!(!kernels.forward.is_empty());
         prop_assert!(kernels.no_backward.is_some() || !kernels.backward.is_empty());
         for kernel in kernels.distinct() {
@@ -59,8 +64,8 @@ fn a_sample_compiles() {
                 (ElementType::F16, Target::Sm80),
                 (ElementType::F32, Target::Sm90a),
             ][index % 4];
-            let (_, kernels) = generate(text, element, 64, target);
-            let compile = |kernel: &attn_dsl::cuda::Kernel| {
+            let (_, kernels) = generate(text, element, [40, 24], target);
+            let compile = |kernel: &attn::compiler::cuda::Kernel| {
                 let compiled =
                     nvrtc_for_tests().compile(&kernel.source, &kernel.file_name, &default_options(target.name()));
                 compiled.err().map(|error| format!("{error}\n{text}\n{}", kernel.variant_part))

@@ -72,6 +72,14 @@ impl<'a> Variant<'a> {
         self.shape.element() == ElementType::F32
     }
 
+    /// Makes batch and head fields of `Tile`: a row's place in an array of rows is found from them.
+    pub(crate) fn name_row_indices(&self, values: &mut Values<'_>) {
+        for (input, name) in [(Input::Batch, "batch"), (Input::Head, "head")] {
+            let node = self.graph.ids().find(|id| *self.graph.op(*id) == Op::Input(input));
+            values.named_field(node.expect("every variant's graph has its indices"), Place::Tile, name);
+        }
+    }
+
     /// Whether the number of live keys has no closed form and is counted by a kernel.
     pub(crate) fn counts_live_keys(&self) -> bool {
         self.lowered.needs_live_keys && self.bounds.residual
@@ -144,14 +152,6 @@ impl<'a> Variant<'a> {
         }
         for bound in self.bounds.expressions() {
             values.demand(bound, &[]);
-        }
-    }
-
-    /// The fields that find a row's place in an array of rows.
-    pub(crate) fn demand_row_index(&self, values: &mut Values<'_>) {
-        for (input, name) in [(Input::Batch, "batch"), (Input::Head, "head")] {
-            let node = self.graph.ids().find(|id| *self.graph.op(*id) == Op::Input(input));
-            values.named_field(node.expect("every variant's graph has its indices"), Place::Tile, name);
         }
     }
 
@@ -273,6 +273,7 @@ impl<'a> Variant<'a> {
             load_shared_floats => needs("load_shared_floats(") || (float && tiles.is_some()),
             load_shared_ints => needs("load_shared_ints("),
             store_shared => needs("store_shared("),
+            to_float => needs("to_float("),
             quad_max => needs("quad_max("),
             quad_sum => needs("quad_sum("),
             quad_any => needs("quad_any("),

@@ -58,7 +58,7 @@ fn delta(variant: &Variant<'_>) -> Kernel {
     }
     members.push(Argument::Length(Length::QueryLen));
     let own = super::arguments::declare(variant.definition(), [&variant.names, &variant.size_names], &mut members);
-    let machine = context! { class => variant.class_name(), dtype => variant.shape.element().name() };
+    let machine = context! { class => variant.class_name() };
     let constants = format!("constexpr int VALUE_DIM = {}, THREADS = 128;\n", variant.shape.value_dim());
     let source = variant.source("delta", "delta of each row", &constants, &own, machine, None);
     let chunks = variant.shape.value_dim() * variant.shape.element().bytes() / 16;
@@ -92,7 +92,7 @@ fn row_members(variant: &Variant<'_>, values: &mut Values<'_>, roots: &[NodeId])
         rows.push(RowArray::LiveKeys);
     }
     if !rows.is_empty() {
-        variant.demand_row_index(values);
+        variant.name_row_indices(values);
     }
     members.extend(rows.into_iter().map(Argument::Rows));
     members.extend(variant.common_arguments(roots));

@@ -150,7 +150,11 @@ impl Emitter<'_> {
         let call = |name: &str| (format!("{name}({})", argument()), Atom);
         let exponent = || format!("{} * LOG2E", self.print(a, Precedence::Product));
         match op {
-            Unary::Neg => (format!("-{}", self.print(a, Prefix)), Prefix),
+            Unary::Neg => {
+                let operand = self.print(a, Prefix);
+                // two signs in a row would be a decrement
+                (if operand.starts_with('-') { format!("-({operand})") } else { format!("-{operand}") }, Prefix)
+            }
             Unary::Not => (format!("!{}", self.print(a, Prefix)), Prefix),
             Unary::Abs if self.graph.ty(a) == Type::Int => call("abs"),
             Unary::Abs => call("fabsf"),

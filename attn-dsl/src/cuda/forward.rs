@@ -66,6 +66,19 @@ fn positive_scale(graph: &Graph, pair: NodeId) -> Option<NodeId> {
     (graph.rate(scale).is_tile() && is_positive(graph, scale)).then_some(scale)
 }
 
+/// Whether an exponent is `u * product + row` with a positive `u` of tile rate: its largest value of a row is then that of the
+/// largest product.
+fn rises_with_product(graph: &Graph, exponent: NodeId) -> bool {
+    match *graph.op(exponent) {
+        Op::Binary(Binary::Sub, a, b) => graph.rate(b).is_row() && rises_with_product(graph, a),
+        Op::Binary(Binary::Add, a, b) => {
+            (graph.rate(b).is_row() && rises_with_product(graph, a))
+                || (graph.rate(a).is_row() && rises_with_product(graph, b))
+        }
+        _ => positive_scale(graph, exponent).is_some(),
+    }
+}
+
 fn is_positive(graph: &Graph, id: NodeId) -> bool {
     match graph.op(id) {
         Op::Float(bits) => f64::from_bits(*bits) > 0.0,
@@ -74,6 +87,21 @@ fn is_positive(graph: &Graph, id: NodeId) -> bool {
         Op::Binary(Binary::Mul | Binary::Div | Binary::Add, a, b) => is_positive(graph, *a) && is_positive(graph, *b),
         Op::Cast(Type::Float, a) => *graph.op(*a) == Op::Input(Input::HeadDim),
         _ => false,
+    }
+}
+
+/// `log2(e) x`, with the factor inside of sums, where it joins other constants.
+fn in_log2_units(graph: &mut Graph, x: NodeId) -> NodeId {
+    match *graph.op(x) {
+        Op::Binary(op @ (Binary::Add | Binary::Sub), a, b) => {
+            let (a, b) = (in_log2_units(graph, a), in_log2_units(graph, b));
+            graph.binary(op, a, b)
+        }
+        _ => {
+            let log2e = graph.float(std::f64::consts::LOG2_E);
+            let scaled = graph.product(x, log2e);
+            simplify(graph, scaled)
+        }
     }
 }
 
@@ -86,9 +114,7 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     // a weight that is a sigmoid has a form without reciprocal where it is small: t of 1 / (1 + 2^-t)
     let sigmoid = match (*variant.graph.op(pass.pair)).clone() {
         Op::Unary(Unary::Sigmoid, inner) if !streams && !variant.precise() => {
-            let log2e = variant.graph.float(std::f64::consts::LOG2_E);
-            let exponent = variant.graph.product(inner, log2e);
-            Some(simplify(&mut variant.graph, exponent))
+            Some(in_log2_units(&mut variant.graph, inner))
         }
         _ => None,
     };
@@ -107,14 +133,23 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     pass.normalizer.into_iter().for_each(|root| values.demand(root, &given));
     floor.into_iter().for_each(|root| values.demand(root, &[]));
     if variant.counts_live_keys() && values.reads(Input::LiveKeys) {
-        variant.demand_row_index(&mut values);
+        variant.name_row_indices(&mut values);
     }
 
     let mut functions = String::new();
     match (scale, sigmoid) {
         (Some(_), _) => {}
         (None, Some(exponent)) => {
-            functions.push_str(&variant.pair_function(&values, "float", "sigmoid_exponent", &[exponent], false))
+            functions.push_str(&variant.pair_function(&values, "float", "sigmoid_exponent", &[exponent], false));
+            let passed = variant.pair_arguments(&[exponent]);
+            let arguments = if passed.is_empty() { "" } else { "const Arguments& arguments, " };
+            functions.push_str(&function(
+                &format!(
+                    "float weight({arguments}float product, const Tile& tile, const Query& query, const Key& key)"
+                ),
+                &[],
+                &format!("reciprocal_approx(1.f + exp2_approx(-sigmoid_exponent({passed}product, tile, query, key)))"),
+            ));
         }
         (None, None) => {
             let name = if shifted { "exponent" } else { "weight" };
@@ -173,6 +208,7 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         shifted => shifted,
         scaled => scale.is_some(),
         sigmoid => sigmoid.is_some(),
+        rises_with_product => sigmoid.is_some_and(|exponent| rises_with_product(&variant.graph, exponent)),
         sum => has(Reduction::Sum),
         sum_squares => has(Reduction::SumSquares),
         largest => largest,

@@ -8,6 +8,7 @@ use super::{DType, Storage, Tensor, row_major_strides};
 use crate::attention::Device;
 use crate::cuda::{Buffer, CudaDevice};
 use crate::error::Error;
+use crate::parameter::Parameters;
 
 /// Elements in the memory of a GPU.
 #[derive(Debug)]
@@ -92,5 +93,24 @@ impl Tensor {
             Storage::Host(_) => Ok(self.contiguous()?),
             Storage::Cuda(buffer) => self.to_host()?.upload(buffer.memory.device()),
         }
+    }
+}
+
+impl Parameters {
+    /// The same parameters where a device needs them; see [`Tensor::to_device`].
+    ///
+    /// # Errors
+    /// When the device has no memory left, or a copy fails.
+    ///
+    /// ```
+    /// use attn_runtime::{DType, Device, Parameters, Tensor};
+    /// let parameters = Parameters::new().with("slope", Tensor::full(DType::F32, &[8], 0.5)?);
+    /// let moved = parameters.to_device(&Device::Cpu)?;
+    /// assert_eq!(moved.get("slope").map(Tensor::shape), Some(&[8][..]));
+    /// # Ok::<(), attn_runtime::Error>(())
+    /// ```
+    pub fn to_device(&self, device: &Device) -> Result<Parameters, Error> {
+        let moved = self.iter().map(|(name, tensor)| Ok((name.to_owned(), tensor.to_device(device)?)));
+        Ok(moved.collect::<Result<Vec<_>, Error>>()?.into_iter().collect())
     }
 }

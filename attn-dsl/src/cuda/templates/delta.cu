@@ -1,15 +1,3 @@
-//% if dtype == "f32"
-__device__ __forceinline__ float to_float(element value) { return value; }
-//% elif dtype == "bf16"
-__device__ __forceinline__ float to_float(element bits) { return __int_as_float((u32)bits << 16); }
-//% else
-__device__ __forceinline__ float to_float(element bits) {
-    float value;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
-    return value;
-}
-//% endif
-
 // ---------------------------------------------------------------- kernel
 // delta = dO . O@{ " - dstatistic" if class == "shifted" else " - z dstatistic" if class == "streaming" else "" }, one row a group of lanes.
 extern "C" __global__ void __launch_bounds__(THREADS)

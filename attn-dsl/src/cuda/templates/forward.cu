@@ -122,6 +122,80 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         //% if inline_keys
         const float first_kv_as_float = first_kv;
         //% endif
+        //% if not shifted and not largest
+        // weights, their sums, and O += W V in one block of code, so that the products of V run beside the weights
+        const bool full = kv_tile * BLOCK_KV >= range.full_begin && (kv_tile + 1) * BLOCK_KV <= range.full_end;
+        auto accumulate = [&](auto kind) {
+#pragma unroll
+            for (int n = 0; n < BLOCK_KV / 8; ++n) {
+                @{ key_columns }
+#pragma unroll
+                for (int m = 0; m < ROW_TILES; ++m)
+#pragma unroll
+                    for (int e = 0; e < 4; ++e) {
+                        const float w = weight(@{ pair_arguments }s[m][n][e], tile, query[m][e / 2], key[e % 2]);
+                        const bool live = !decltype(kind)::partial || (first_kv + 8 * n + e % 2 < kv_len@{ " && is_live(" ~ mask_arguments ~ "tile, query[m][e / 2], key[e % 2])" if masked else "" });
+                        s[m][n][e] = live ? w : 0.f;
+                        //% if sum
+                        row_sum[m][e / 2] += s[m][n][e];
+                        //% endif
+                        //% if sum_squares
+                        row_sum_squares[m][e / 2] = fmaf(s[m][n][e], s[m][n][e], row_sum_squares[m][e / 2]);
+                        //% endif
+                    }
+            }
+            multiply_weights<VALUE_DIM>(o, s, v_ring + @{ stage } * V_TILE_BYTES);
+        };
+        //% if sigmoid
+        // where all weights are below 1/64, w = y - y^2 of y = 2^t is right to 2^-12 and needs no reciprocal
+        bool small = full;
+        if (full) {
+            float largest_exponent = -INFINITY;
+            //% if rises_with_product
+#pragma unroll
+            for (int m = 0; m < ROW_TILES; ++m)
+#pragma unroll
+                for (int r = 0; r < 2; ++r) {
+                    float largest = s[m][0][2 * r];
+#pragma unroll
+                    for (int n = 0; n < BLOCK_KV / 8; ++n) largest = fmaxf(largest, fmaxf(s[m][n][2 * r], s[m][n][2 * r + 1]));
+                    largest_exponent = fmaxf(largest_exponent, sigmoid_exponent(@{ pair_arguments }largest, tile, query[m][r], Key{}));
+                }
+            //% else
+#pragma unroll
+            for (int n = 0; n < BLOCK_KV / 8; ++n) {
+                @{ key_columns }
+#pragma unroll
+                for (int m = 0; m < ROW_TILES; ++m)
+#pragma unroll
+                    for (int e = 0; e < 4; ++e) largest_exponent = fmaxf(largest_exponent, sigmoid_exponent(@{ pair_arguments }s[m][n][e], tile, query[m][e / 2], key[e % 2]));
+            }
+            //% endif
+            small = __all_sync(~0u, largest_exponent < -6.f);
+        }
+        if (small) {
+#pragma unroll
+            for (int n = 0; n < BLOCK_KV / 8; ++n) {
+                @{ key_columns }
+#pragma unroll
+                for (int m = 0; m < ROW_TILES; ++m)
+#pragma unroll
+                    for (int e = 0; e < 4; ++e) {
+                        const float y = exp2_approx(sigmoid_exponent(@{ pair_arguments }s[m][n][e], tile, query[m][e / 2], key[e % 2]));
+                        s[m][n][e] = fmaf(-y, y, y);
+                    }
+            }
+            multiply_weights<VALUE_DIM>(o, s, v_ring + @{ stage } * V_TILE_BYTES);
+        } else if (full) {
+            accumulate(Full{});
+        } else {
+            accumulate(Partial{});
+        }
+        //% else
+        if (full) accumulate(Full{});
+        else accumulate(Partial{});
+        //% endif
+        //% else
         //% if not scaled
 #pragma unroll
         for (int n = 0; n < BLOCK_KV / 8; ++n) {
@@ -129,36 +203,8 @@ attn_forward(const __grid_constant__ Arguments arguments) {
 #pragma unroll
             for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
-                for (int e = 0; e < 4; ++e) s[m][n][e] = @{ "sigmoid_exponent" if sigmoid else "exponent" if shifted else "weight" }(@{ pair_arguments }s[m][n][e], tile, query[m][e / 2], key[e % 2]);
+                for (int e = 0; e < 4; ++e) s[m][n][e] = @{ "exponent" if shifted else "weight" }(@{ pair_arguments }s[m][n][e], tile, query[m][e / 2], key[e % 2]);
         }
-        //% if sigmoid
-        // s holds t of the weights 1 / (1 + 2^-t)
-        float largest_exponent = -INFINITY;
-#pragma unroll
-        for (int n = 0; n < BLOCK_KV / 8; ++n)
-#pragma unroll
-            for (int m = 0; m < ROW_TILES; ++m)
-#pragma unroll
-                for (int e = 0; e < 4; ++e) largest_exponent = fmaxf(largest_exponent, s[m][n][e]);
-        if (__any_sync(~0u, largest_exponent > -6.f)) {
-#pragma unroll
-            for (int n = 0; n < BLOCK_KV / 8; ++n)
-#pragma unroll
-                for (int m = 0; m < ROW_TILES; ++m)
-#pragma unroll
-                    for (int e = 0; e < 4; ++e) s[m][n][e] = reciprocal_approx(1.f + exp2_approx(-s[m][n][e]));
-        } else {   // all weights are below 1/64: w = y - y^2 of y = 2^t is right to 2^-12, without a reciprocal
-#pragma unroll
-            for (int n = 0; n < BLOCK_KV / 8; ++n)
-#pragma unroll
-                for (int m = 0; m < ROW_TILES; ++m)
-#pragma unroll
-                    for (int e = 0; e < 4; ++e) {
-                        const float y = exp2_approx(s[m][n][e]);
-                        s[m][n][e] = fmaf(-y, y, y);
-                    }
-        }
-        //% endif
         //% endif
         if (kv_tile * BLOCK_KV < range.full_begin || (kv_tile + 1) * BLOCK_KV > range.full_end)   // some pairs of this tile are not live
 #pragma unroll
@@ -251,6 +297,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         //% endif
 
         multiply_weights<VALUE_DIM>(o, s, v_ring + @{ stage } * V_TILE_BYTES);
+        //% endif
         //% if stage_keys and stages > 1
         if (threadIdx.x < BLOCK_KV) store_key(key_ring + (stage ^ 1) * KEY_RING_BYTES, threadIdx.x, next_key);
         //% endif

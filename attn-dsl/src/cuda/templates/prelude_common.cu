@@ -149,3 +149,16 @@ __device__ __forceinline__ bool quad_any(bool x) {
     return any | __shfl_xor_sync(~0u, any, 2);
 }
 //% endif
+//% if needs.to_float
+//% if dtype == "f32"
+__device__ __forceinline__ float to_float(element value) { return value; }
+//% elif dtype == "bf16"
+__device__ __forceinline__ float to_float(element bits) { return __int_as_float((u32)bits << 16); }
+//% else
+__device__ __forceinline__ float to_float(element bits) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+//% endif
+//% endif
