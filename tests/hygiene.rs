@@ -297,7 +297,7 @@ fn compile_error(kernel: &Kernel, target: Target) -> Option<String> {
 
 #[test]
 fn hostile_names_and_documentation_compile() {
-    let shape = KernelShape::new(ElementType::Bf16, 64, 64).expect("a shape");
+    let shape = KernelShape::new(ElementType::Bf16, 16, 16).expect("a shape");
     let errors: Vec<String> = NAMES
         .par_chunks(9)
         .enumerate()
