@@ -1,32 +1,72 @@
-//! Kernels of random variants are CUDA that NVRTC compiles: whatever the language allows, the compiler can write.
+//! Random variants: whatever the language and lowering accept has kernels, and these compile.
 
-use attn::compiler::plan::{ElementType, Shape, Target};
-use attn::compiler::{cuda, lower};
-use attn::cuda::{nvrtc, testing::nvrtc_for_tests};
-use attn::testing::arbitrary_variant;
+use attn::Definition;
+use attn_dsl::testing::arbitrary_variant;
+use attn_runtime::cuda::default_options;
+use attn_runtime::cuda::testing::nvrtc_for_tests;
+use attn_runtime::testing::{ElementType, GeneratedKernels, KernelShape, Target, generated_kernels};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use rayon::prelude::*;
+
+/// How many variants are compiled.
+const COMPILED: usize = 12;
+
+fn generate(text: &str, element: ElementType, head_dim: usize, target: Target) -> (Definition, GeneratedKernels) {
+    let definition = attn::compile_one(text).unwrap_or_else(|errors| panic!("{}", errors.render(text, "random.attn")));
+    let shape = KernelShape::new(element, head_dim, head_dim).expect("a shape of the kernels");
+    let kernels = generated_kernels(&definition, shape, target).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    (definition, kernels)
+}
 
 proptest! {
-    // A variant costs some compilations of half a second each.
-    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_variants_compile(
+    fn every_variant_has_kernels(
         text in arbitrary_variant(),
-        element in prop::sample::select(vec![ElementType::F32, ElementType::F16, ElementType::Bf16]),
-        target in prop::sample::select(Target::ALL.to_vec()),
+        element in prop::sample::select(&[ElementType::F32, ElementType::F16, ElementType::Bf16][..]),
+        head_dim in (1usize..=32).prop_map(|n| 8 * n),
+        target in prop::sample::select(&Target::ALL[..]),
     ) {
-        let compiler = nvrtc_for_tests();
-        let definition = attn::compile_one(&text).map_err(|errors| TestCaseError::fail(errors.render(&text, "random")))?;
-        let lowered = lower::lower(&definition).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        let shape = Shape::new(element, 40, 24).expect("multiples of 8");
-        let mut kernels = cuda::forward(&lowered, shape, target).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        kernels.extend(cuda::backward(&lowered, shape, target).map_err(|error| TestCaseError::fail(error.to_string()))?);
-        for kernel in kernels {
-            let compiled = compiler.compile(&kernel.source, &kernel.file_name, &nvrtc::default_options(target.name()));
-            if let Err(error) = compiled {
-                return Err(TestCaseError::fail(format!("{text}\n{error}")));
-            }
+        let (_, kernels) = generate(&text, element, head_dim, target);
+        prop_assert!(!kernels.forward.is_empty());
+        prop_assert!(kernels.no_backward.is_some() || !kernels.backward.is_empty());
+        for kernel in kernels.distinct() {
+            prop_assert!(kernel.source.contains(kernel.entry));
+            prop_assert!(!kernel.source.contains("#include"));
+            prop_assert!(kernel.shared_memory as usize <= target.shared_memory_per_block());
+            prop_assert!(kernel.threads.is_multiple_of(32) && kernel.threads <= 1024);
         }
     }
+}
+
+/// The same variants in every run.
+#[test]
+fn a_sample_compiles() {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
+    let draw = |runner: &mut TestRunner| arbitrary_variant().new_tree(runner).expect("a variant").current();
+    let texts: Vec<String> = (0..COMPILED).map(|_| draw(&mut runner)).collect();
+    let errors: Vec<String> = texts
+        .par_iter()
+        .enumerate()
+        .flat_map(|(index, text)| {
+            let (element, target) = [
+                (ElementType::Bf16, Target::Sm90a),
+                (ElementType::F32, Target::Sm80),
+                (ElementType::F16, Target::Sm80),
+                (ElementType::F32, Target::Sm90a),
+            ][index % 4];
+            let (_, kernels) = generate(text, element, 64, target);
+            let compile = |kernel: &attn_dsl::cuda::Kernel| {
+                let compiled =
+                    nvrtc_for_tests().compile(&kernel.source, &kernel.file_name, &default_options(target.name()));
+                compiled.err().map(|error| format!("{error}\n{text}\n{}", kernel.variant_part))
+            };
+            kernels.distinct().filter_map(compile).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(errors.is_empty(), "{}", errors.join("\n\n"));
 }

@@ -102,6 +102,25 @@ pub enum Argument {
 }
 
 impl Argument {
+    /// Bytes of the member in the structure; members follow each other without gaps, and the whole is padded to 8.
+    pub fn bytes(&self, definition: &Definition) -> usize {
+        match self {
+            Argument::Tensor(_) => 4 * 8,
+            Argument::Rows(_) | Argument::Partial(_) => 8,
+            Argument::Parameter(id) => {
+                let rank = definition.parameter(*id).axes.len();
+                (8 + 8 * rank + 4 * rank).next_multiple_of(8)
+            }
+            Argument::DenseGrad(_) => 5 * 8,
+            Argument::Length(_) | Argument::Scale => 4,
+        }
+    }
+
+    /// Bytes of the structure of these members.
+    pub fn structure_bytes(members: &[Argument], definition: &Definition) -> usize {
+        members.iter().map(|member| member.bytes(definition)).sum::<usize>().next_multiple_of(8)
+    }
+
     fn is_wide(&self) -> bool {
         !matches!(self, Argument::Length(_) | Argument::Scale)
     }

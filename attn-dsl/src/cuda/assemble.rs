@@ -6,7 +6,7 @@ use minijinja::{Value, context};
 
 use super::arguments::{Argument, Length, declare};
 use super::mask::MaskBounds;
-use super::names::Names;
+use super::names::{Names, comment};
 use super::render::render;
 use super::values::{Place, Values, function};
 use crate::definition::Definition;
@@ -315,8 +315,7 @@ impl<'a> Variant<'a> {
     fn head(&self, summary: &str) -> String {
         let mut text = String::new();
         let mut line = |content: &str| {
-            let clean: String = content.chars().map(|c| if c.is_control() || c == '\\' { '/' } else { c }).collect();
-            writeln!(text, "// {}", clean.trim_end()).expect("writing to a string");
+            writeln!(text, "// {}", comment(content).trim_end()).expect("writing to a string");
         };
         line(&format!("{}, {}, {}: {summary}. Written by attn from:", self.definition().name, self.shape, self.target));
         line("");
@@ -383,8 +382,12 @@ impl Columns {
                 "{structure} {instance}[2];\n                {loads}({instance}, {ring}{offset}, {within}n * 8 + lane % 4 * 2);"
             )
         } else if inline {
+            // a parameter that pairs read at this position must not be read past its end; all else there is merely unused
+            let len = if place == Place::Query { "q_len" } else { "kv_len" };
             let load = |extra: &str| {
-                format!("{loader}(arguments, tile, {first} + 8 * n{extra}, {first}_as_float + (8 * n{extra}))")
+                let at = format!("{first} + 8 * n{extra}");
+                let at = if values.pairs_read_at(place) { format!("min({at}, {len} - 1)") } else { at };
+                format!("{loader}(arguments, tile, {at}, {first}_as_float + (8 * n{extra}))")
             };
             format!("const {structure} {instance}[2] = {{{}, {}}};", load(""), load(" + 1"))
         } else {

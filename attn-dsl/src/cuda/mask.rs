@@ -19,11 +19,54 @@ struct Bound {
     bound: NodeId,
 }
 
+/// A bound that no position reaches, and to which positions can be added.
+const UNLIMITED: i32 = 1 << 30;
+
 /// A mask, taken apart. Holds its own graph, since bounds are new expressions.
 pub(crate) struct MaskBounds {
     bounds: Vec<Bound>,
     /// Whether some term is no bound.
     pub(crate) residual: bool,
+}
+
+/// Which end of a range a bound moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Begin,
+    End,
+    /// The bound is on the other index alone: it empties the range or leaves it.
+    All,
+}
+
+/// What the other index adds to a bound; it runs from its first to its last value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offset {
+    Nothing,
+    MinusFirst,
+    MinusLast,
+    PlusFirst,
+    PlusLast,
+}
+
+impl Offset {
+    fn text(self, begin: &str, end: &str) -> String {
+        match self {
+            Offset::Nothing => String::new(),
+            Offset::MinusFirst => format!(" - {begin}"),
+            Offset::MinusLast => format!(" - ({end} - 1)"),
+            Offset::PlusFirst => format!(" + {begin}"),
+            Offset::PlusLast => format!(" + ({end} - 1)"),
+        }
+    }
+}
+
+/// What one bound does to a range: where the other index is loosest, pairs beyond are dead; where it is tightest, pairs within
+/// are live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    side: Side,
+    loose: Offset,
+    tight: Offset,
 }
 
 struct Affine {
@@ -108,14 +151,44 @@ impl MaskBounds {
         }
         let limit = graph.int(limit);
         let bound = graph.difference(limit, rest);
+        // a parameter may be as large as an i32 gets, to mean no limit: room for positions, which are below 2^24
+        let bound = if graph.any(bound, |op| matches!(op, Op::Parameter { .. })) {
+            let (low, high) = (graph.int(-UNLIMITED), graph.int(UNLIMITED));
+            let bound = graph.binary(Binary::Min, bound, high);
+            graph.binary(Binary::Max, bound, low)
+        } else {
+            bound
+        };
         let bound = crate::simplify::simplify(graph, bound);
-        self.bounds.push(Bound { q_sign: q, kv_sign: kv, bound });
+        let bound = Bound { q_sign: q, kv_sign: kv, bound };
+        if !self.bounds.contains(&bound) {
+            self.bounds.push(bound);
+        }
         Some(())
     }
 
     /// The expressions of tile rate that the functions below read.
     pub(crate) fn expressions(&self) -> Vec<NodeId> {
         self.bounds.iter().map(|bound| bound.bound).collect()
+    }
+
+    /// How the bounds narrow a range of keys, given queries, or the other way round.
+    fn steps(&self, of_keys: bool) -> impl Iterator<Item = Step> {
+        self.bounds.iter().map(move |bound| {
+            let (own, other) = if of_keys { (bound.kv_sign, bound.q_sign) } else { (bound.q_sign, bound.kv_sign) };
+            // the other index at which the bound is loosest and tightest
+            let (loose, tight) = match other {
+                1 => (Offset::MinusFirst, Offset::MinusLast),
+                -1 => (Offset::PlusLast, Offset::PlusFirst),
+                _ => (Offset::Nothing, Offset::Nothing),
+            };
+            let side = match own {
+                1 => Side::End,
+                -1 => Side::Begin,
+                _ => Side::All,
+            };
+            Step { side, loose, tight }
+        })
     }
 
     /// `live_keys_of` and `live_queries_of`: the ranges that may be live and that are all live.
@@ -137,24 +210,18 @@ impl MaskBounds {
             let mut line = |statement: &str| writeln!(text, "    {statement}").expect("writing to a string");
             statements.iter().for_each(|statement| line(statement));
             line(&format!("Range range = {{0, arguments.{len}, 0, arguments.{len}}};"));
-            for (bound, value) in self.bounds.iter().zip(&bounds) {
-                let (own, other) = if of_keys { (bound.kv_sign, bound.q_sign) } else { (bound.q_sign, bound.kv_sign) };
-                // the other index at which the bound is loosest and tightest
-                let (loose, tight) = match other {
-                    1 => (format!(" - {begin}"), format!(" - ({end} - 1)")),
-                    -1 => (format!(" + ({end} - 1)"), format!(" + {begin}")),
-                    _ => (String::new(), String::new()),
-                };
-                match own {
-                    1 => {
+            for (step, value) in self.steps(of_keys).zip(&bounds) {
+                let (loose, tight) = (step.loose.text(begin, end), step.tight.text(begin, end));
+                match step.side {
+                    Side::End => {
                         line(&format!("range.end = min(range.end, {value}{loose} + 1);"));
                         line(&format!("range.full_end = min(range.full_end, {value}{tight} + 1);"));
                     }
-                    -1 => {
+                    Side::Begin => {
                         line(&format!("range.begin = max(range.begin, -({value}{loose}));"));
                         line(&format!("range.full_begin = max(range.full_begin, -({value}{tight}));"));
                     }
-                    _ => {
+                    Side::All => {
                         line(&format!("if (0 > {value}{loose}) range.end = 0;"));
                         line(&format!("if (0 > {value}{tight}) range.full_end = 0;"));
                     }
@@ -169,3 +236,6 @@ impl MaskBounds {
         text
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,22 +10,37 @@ const TAKEN: &[&str] = &[
     "alignas",
     "alignof",
     "and",
+    "and_eq",
     "asm",
     "auto",
+    "bitand",
+    "bitor",
     "bool",
     "break",
     "case",
     "catch",
     "char",
+    "char16_t",
+    "char32_t",
+    "char8_t",
     "class",
+    "co_await",
+    "co_return",
+    "co_yield",
+    "compl",
+    "concept",
     "const",
+    "const_cast",
+    "consteval",
     "constexpr",
+    "constinit",
     "continue",
     "decltype",
     "default",
     "delete",
     "do",
     "double",
+    "dynamic_cast",
     "else",
     "enum",
     "explicit",
@@ -45,22 +60,29 @@ const TAKEN: &[&str] = &[
     "new",
     "noexcept",
     "not",
+    "not_eq",
     "nullptr",
     "operator",
     "or",
+    "or_eq",
     "private",
     "protected",
     "public",
     "register",
+    "reinterpret_cast",
+    "requires",
     "return",
     "short",
     "signed",
     "sizeof",
     "static",
+    "static_assert",
+    "static_cast",
     "struct",
     "switch",
     "template",
     "this",
+    "thread_local",
     "throw",
     "true",
     "try",
@@ -73,8 +95,10 @@ const TAKEN: &[&str] = &[
     "virtual",
     "void",
     "volatile",
+    "wchar_t",
     "while",
     "xor",
+    "xor_eq",
     "u16",
     "u32",
     "i64",
@@ -85,7 +109,13 @@ const TAKEN: &[&str] = &[
     "data",
     "stride",
     "extent",
+    "Array",
+    "Tensor",
+    "DenseGrad",
 ];
+
+/// Beginnings of names that are derived from a parameter's or a length's: `grad_slope`, `size_buckets`.
+const DERIVED: &[&str] = &["grad_", "size_"];
 
 /// Gives out identifiers.
 #[derive(Clone, Debug, Default)]
@@ -103,7 +133,8 @@ impl Names {
     pub(crate) fn unique(&mut self, wanted: &str) -> String {
         let clean: String = wanted.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         let clean = clean.trim_matches('_').to_owned();
-        let starts_well = clean.starts_with(|c: char| c.is_ascii_alphabetic());
+        let starts_well = clean.starts_with(|c: char| c.is_ascii_alphabetic())
+            && !DERIVED.iter().any(|derived| clean.starts_with(derived));
         let base = if starts_well && !clean.contains("__") { clean } else { format!("x{}", clean.replace("__", "_")) };
         let mut name = base.clone();
         let mut count = 2;
@@ -115,9 +146,29 @@ impl Names {
     }
 }
 
+/// A user's text as a line of a comment: nothing in it ends the comment, continues the line or is invisible.
+pub(crate) fn comment(text: &str) -> String {
+    let visible = |c: char| match c {
+        '\\' => '/',
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => '?',
+        c if c.is_control() => '/',
+        c => c,
+    };
+    let text: String = text.chars().map(visible).collect();
+    text.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Names;
+    use super::{Names, comment};
+
+    #[test]
+    fn comments_stay_on_their_line() {
+        assert_eq!(comment("ends \\"), "ends /");
+        assert_eq!(comment("ends ??/"), "ends ? ?/");
+        assert_eq!(comment("a\nb\r*/c\u{202e}"), "a/b/ * /c?");
+        assert_eq!(comment("größe ≤ 1"), "größe ≤ 1");
+    }
 
     #[test]
     fn names_are_identifiers_and_unique() {
@@ -129,5 +180,7 @@ mod tests {
         assert_eq!(names.unique("__x__y"), "x_y".replace("x_y", "xx_y"));
         assert_eq!(names.unique("größe"), "gr__e".replace("gr__e", "xgr_e"));
         assert_eq!(names.unique("1"), "x1");
+        assert_eq!(names.unique("bitand"), "bitand_2");
+        assert_eq!(names.unique("grad_slope"), "xgrad_slope");
     }
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::expression::{Emitter, type_name};
-use super::names::Names;
+use super::names::{Names, comment};
 use crate::definition::Definition;
 use crate::ir::{Graph, Input, Names as PrintNames, NodeId, Op, Reduction, Type, print_expression_with};
 
@@ -223,6 +223,17 @@ impl<'a> Values<'a> {
         })
     }
 
+    /// Whether the variant reads a parameter, once a pair, at the position that a place stands for.
+    pub(crate) fn pairs_read_at(&self, place: Place) -> bool {
+        let position = if place == Place::Query { Input::Query } else { Input::Key };
+        self.graph.ids().any(|id| {
+            let rate = self.graph.rate(id);
+            matches!(self.graph.op(id), Op::Parameter { index, .. }
+                if !rate.is_row() && !rate.is_column()
+                    && index.iter().any(|&index| *self.graph.op(index) == Op::Input(position)))
+        })
+    }
+
     /// The inputs that any field reads.
     pub(crate) fn reads(&self, input: Input) -> bool {
         self.fields.values().flatten().any(|field| self.graph.any(field.node, |op| *op == Op::Input(input)))
@@ -285,10 +296,12 @@ impl<'a> Values<'a> {
         for field in fields {
             let names = PrintNames { parameters: &parameters, sizes: &sizes };
             let formula = print_expression_with(self.graph, field.node, names);
-            let formula: String =
-                formula.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
-            let formula = formula.replace("*/", "* /").replace("/*", "/ *").replace('\\', "/");
-            let formula = if formula.len() > 100 { format!("{}...", &formula[..97]) } else { formula };
+            let formula = comment(&formula);
+            let formula = if formula.len() > 100 {
+                format!("{}...", formula.chars().take(97).collect::<String>())
+            } else {
+                formula
+            };
             writeln!(text, "    {} {};   // {formula}", type_name(self.graph.ty(field.node)), field.name)
                 .expect("writing to a string");
         }

@@ -111,7 +111,12 @@ fn tuple(stream: TokenStream, span: proc_macro2::Span) -> TokenStream {
 fn is_operand_end(token: &TokenTree) -> bool {
     match token {
         TokenTree::Group(_) | TokenTree::Literal(_) => true,
-        TokenTree::Ident(ident) => *ident != "as" && !is_keyword(&ident.to_string()),
+        TokenTree::Ident(ident) => {
+            let word = ident.to_string();
+            // names wherever an operand may stand, words of the language elsewhere
+            let contextual = matches!(word.as_str(), "raw" | "union" | "macro_rules");
+            word != "as" && (contextual || !is_keyword(&word))
+        }
         TokenTree::Punct(_) => false,
     }
 }

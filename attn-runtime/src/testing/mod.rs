@@ -1,4 +1,5 @@
-//! Test support for variants: comparison of a device with the oracle, gradient checks, random arguments, proptest strategies.
+//! Test support for variants: comparison of a device with the oracle, gradient checks, random arguments, proptest strategies,
+//! snapshots of generated kernels.
 //!
 //! ```
 //! use attn_runtime::Device;
@@ -13,6 +14,7 @@
 mod case;
 mod check;
 mod gradient;
+mod kernels;
 mod random;
 mod strategy;
 mod tolerance;
@@ -20,6 +22,9 @@ mod tolerance;
 pub use case::{Arguments, Case, Shape};
 pub use check::{CaseReport, Report, check_arguments, check_variant};
 pub use gradient::gradient_check;
+pub use kernels::{GeneratedKernels, generated_kernels, kernel_snapshot, resource_snapshot};
 pub use random::Random;
 pub use strategy::{cases, shapes, tensors};
 pub use tolerance::{Comparison, Tolerance};
+
+pub use attn_dsl::plan::{ElementType, Shape as KernelShape, Target};

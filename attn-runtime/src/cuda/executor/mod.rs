@@ -45,7 +45,7 @@ impl CudaExecutor {
         if grid.contains(&0) {
             return Ok(()); // nothing to compute
         }
-        let packed = Packed::of(&compiled.source.arguments, bindings)?;
+        let packed = Packed::of(&compiled.source.arguments, &self.lowered.definition, bindings)?;
         let launch = Launch {
             grid: grid.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX)),
             block: [compiled.source.threads, 1, 1],

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use attn_dsl::cuda::{Argument, Length, RowArray, TensorRole};
+use attn_dsl::definition::Definition;
 use attn_dsl::ir::ParameterId;
 
 use super::{check_alignment, unbound};
@@ -50,10 +51,18 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    pub(super) fn of(arguments: &[Argument], bindings: &Bindings<'_>) -> Result<Packed, Error> {
+    pub(super) fn of(
+        arguments: &[Argument],
+        definition: &Definition,
+        bindings: &Bindings<'_>,
+    ) -> Result<Packed, Error> {
         let mut packed = Packed::default();
         for argument in arguments {
+            let end = packed.bytes.len() + argument.bytes(definition);
             packed.push(argument, bindings)?;
+            if packed.bytes.len() != end {
+                return Err(Error::Internal(format!("the kernel's argument {argument:?} is not as long as declared")));
+            }
         }
         packed.align(8);
         Ok(packed)

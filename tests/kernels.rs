@@ -1,0 +1,111 @@
+//! Snapshots of generated kernels: what each variant of the gallery adds to them, and the shared machinery once.
+//!
+//! After a change of templates or tiles: `INSTA_UPDATE=always cargo test --test kernels`, and review the difference.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use attn::{Definition, gallery};
+use attn_dsl::cuda::KernelKind;
+use attn_runtime::testing::{ElementType, KernelShape, Target, generated_kernels, kernel_snapshot};
+
+/// Variants that are also snapshot under masks of a caller's.
+const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
+const MASKS: [&str; 2] = ["causal", "causal & window(128, 0)"];
+
+/// A kernel of the machinery, and a variant whose kernel shows it.
+const MACHINERY: [(&str, &str, fn(&KernelKind) -> bool); 7] = [
+    ("forward", "softcap", |kind| *kind == KernelKind::Forward),
+    ("delta", "softcap", |kind| *kind == KernelKind::Delta),
+    ("backward_kv", "softcap", |kind| *kind == KernelKind::BackwardKv),
+    ("backward_q", "softcap", |kind| *kind == KernelKind::BackwardQ),
+    ("table", "t5bias", |kind| matches!(kind, KernelKind::Table(_))),
+    ("dense", "dense-bias", |kind| matches!(kind, KernelKind::Dense(_))),
+    ("live_keys", "live-keys", |kind| *kind == KernelKind::LiveKeys),
+];
+
+fn shape() -> KernelShape {
+    KernelShape::new(ElementType::Bf16, 128, 128).expect("a shape of the kernels")
+}
+
+/// A variant of the gallery; `live-keys` is a row of counted keys: a document mask has no closed form.
+fn variant(name: &str) -> Definition {
+    let find = |name| (gallery::find(name).expect("a variant of the gallery").definition)();
+    match name {
+        "live-keys" => find("relu").with_mask("document(documents)").expect("a mask"),
+        _ => find(name).clone(),
+    }
+}
+
+/// Compares every text with its snapshot before the first mismatch fails the test.
+fn assert_snapshots(folder: &str, texts: Vec<(String, String)>) {
+    let mut failed = vec![];
+    for (name, text) in texts {
+        let check = || {
+            insta::with_settings!({ snapshot_path => folder, prepend_module_to_snapshot => false, omit_expression => true }, {
+                insta::assert_snapshot!(name.as_str(), text);
+            });
+        };
+        if catch_unwind(AssertUnwindSafe(check)).is_err() {
+            failed.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "snapshots differ: {}", failed.join(", "));
+}
+
+/// The variant's own part, as it is and under further masks.
+fn own_parts(name: &str) -> String {
+    let definition = variant(name);
+    let snapshot = |definition: &Definition| kernel_snapshot(definition, shape(), Target::Sm90a).expect(name);
+    let mut text = snapshot(&definition);
+    for mask in MASKS.into_iter().filter(|_| MASKED.contains(&name)) {
+        text.push_str(&format!("\n######## with mask {mask}\n"));
+        text.push_str(&snapshot(&definition.with_mask(mask).expect("a mask")));
+    }
+    text
+}
+
+#[test]
+fn the_own_part_of_every_gallery_variant() {
+    let names = gallery::all().iter().map(|entry| entry.name);
+    assert_snapshots("kernels", names.map(|name| (name.to_owned(), own_parts(name))).collect());
+}
+
+#[test]
+fn the_shared_machinery_once() {
+    let mut texts = vec![("machinery_reduce".to_owned(), attn_dsl::cuda::reduce_source().to_owned())];
+    for (kernel, name, is_it) in MACHINERY {
+        let kernels = generated_kernels(&variant(name), shape(), Target::Sm90a).expect(name);
+        let found = kernels.distinct().find(|kernel| is_it(&kernel.kind)).expect("the variant has this kernel");
+        texts.push((format!("machinery_{kernel}"), found.source.clone()));
+    }
+    // where dk and dv do not fit one kernel, f32 is its own machinery
+    let shape = KernelShape::new(ElementType::F32, 256, 256).expect("a shape of the kernels");
+    let kernels = generated_kernels(&variant("softcap"), shape, Target::Sm90a).expect("softcap");
+    for entry in ["attn_backward_v", "attn_backward_k"] {
+        let found = kernels.backward.iter().find(|kernel| kernel.entry == entry).expect("dk and dv apart");
+        texts.push((format!("machinery_{}_f32", &entry["attn_".len()..]), found.source.clone()));
+    }
+    assert_snapshots("kernels", texts);
+}
+
+/// Neither the order of generation nor what was generated before it changes a source.
+#[test]
+fn generation_is_reproducible() {
+    let generate = |name: &str| -> Vec<String> {
+        let sources = |target| {
+            let kernels = generated_kernels(&variant(name), shape(), target).expect(name);
+            kernels.distinct().map(|kernel| kernel.source.clone()).collect::<Vec<_>>()
+        };
+        [sources(Target::Sm90a), sources(Target::Sm86)].concat()
+    };
+    let names: Vec<&str> = gallery::all().iter().map(|entry| entry.name).chain(["live-keys"]).collect();
+    let first: Vec<Vec<String>> = names.iter().map(|name| generate(name)).collect();
+    let mut again: Vec<Vec<String>> = names.iter().rev().map(|name| generate(name)).collect();
+    again.reverse();
+    for (index, name) in names.iter().enumerate() {
+        assert!(first[index] == again[index], "{name} differs between two generations");
+        // another thread hashes with other keys
+        let elsewhere = std::thread::scope(|scope| scope.spawn(|| generate(name)).join().expect("a thread"));
+        assert!(first[index] == elsewhere, "{name} differs on another thread");
+    }
+}

@@ -1,0 +1,69 @@
+//! Real NVRTC compiles every kernel of every variant of the gallery for every target, without a GPU.
+//!
+//! Registers and spills are snapshot for two targets, the largest and the smallest shared memory; an advisory of the
+//! assembler or a warning of the compiler fails. After a change of templates or tiles:
+//! `INSTA_UPDATE=always cargo test --test nvrtc`, and review the difference.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use attn::{Definition, gallery};
+use attn_runtime::testing::{ElementType, KernelShape, Target, resource_snapshot};
+use rayon::prelude::*;
+
+/// Variants that are compiled for many shapes: one of each class, gradient kind and kind of mask.
+const MANY_SHAPES: [&str; 8] =
+    ["softmax", "sink", "alibi", "sigmoid", "t5bias", "dense-bias", "document", "normalized-relu"];
+
+fn shapes() -> Vec<KernelShape> {
+    use ElementType::{Bf16, F16, F32};
+    [(F16, 64, 64), (F32, 64, 64), (F32, 128, 128), (Bf16, 256, 256), (Bf16, 192, 128), (Bf16, 40, 80), (F32, 256, 256)]
+        .into_iter()
+        .map(|(element, head_dim, value_dim)| KernelShape::new(element, head_dim, value_dim).expect("a shape"))
+        .collect()
+}
+
+/// The resources for these targets; fails on advisories and warnings.
+fn resources(definition: &Definition, shape: KernelShape, targets: &[Target]) -> String {
+    let text = resource_snapshot(definition, shape, targets)
+        .unwrap_or_else(|error| panic!("{} {shape}: {error}", definition.name));
+    assert!(!text.contains("(C75") && !text.contains("warning"), "{text}");
+    text
+}
+
+/// Masks of a caller's: bounds, and what is no bound, so that live keys are counted.
+#[test]
+fn kernels_under_further_masks_compile() {
+    let shape = KernelShape::new(ElementType::F16, 64, 64).expect("a shape");
+    let names = ["softmax", "sink", "relu", "sigmoid", "normalized-relu", "ssmax", "t5bias", "dense-bias"];
+    names.par_iter().for_each(|name| {
+        let definition = (gallery::find(name).expect("a variant of the gallery").definition)();
+        for mask in ["causal & window(128, 0)", "causal & document(documents)"] {
+            resources(&definition.with_mask(mask).expect("a mask"), shape, &[Target::Sm80]);
+        }
+    });
+}
+
+fn check(name: &'static str) -> Result<(), &'static str> {
+    let definition = (gallery::find(name).expect("a variant of the gallery").definition)();
+    let check = || {
+        let shape = KernelShape::new(ElementType::Bf16, 128, 128).expect("a shape");
+        let mut text = resources(definition, shape, &[Target::Sm86, Target::Sm90a]);
+        resources(definition, shape, &[Target::Sm80, Target::Sm89, Target::Sm100a, Target::Sm120a]);
+        if MANY_SHAPES.contains(&name) {
+            for shape in shapes() {
+                text.push('\n');
+                text.push_str(&resources(definition, shape, &[Target::Sm86, Target::Sm90a]));
+            }
+        }
+        insta::with_settings!({ snapshot_path => "resources", prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!(name, text);
+        });
+    };
+    catch_unwind(AssertUnwindSafe(check)).map_err(|_| name)
+}
+
+#[test]
+fn every_kernel_of_the_gallery_compiles_for_every_target() {
+    let failed: Vec<&str> = gallery::all().par_iter().filter_map(|entry| check(entry.name).err()).collect();
+    assert!(failed.is_empty(), "see above: {}", failed.join(", "));
+}
