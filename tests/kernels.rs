@@ -13,7 +13,10 @@ const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
 const MASKS: [&str; 2] = ["causal", "causal & window(128, 0)"];
 
 /// A kernel of the machinery, and a variant whose kernel shows it.
-const MACHINERY: [(&str, &str, fn(&KernelKind) -> bool); 7] = [
+/// Whether a kernel is the one that is meant.
+type IsKind = fn(&KernelKind) -> bool;
+
+const MACHINERY: [(&str, &str, IsKind); 7] = [
     ("forward", "softcap", |kind| *kind == KernelKind::Forward),
     ("delta", "softcap", |kind| *kind == KernelKind::Delta),
     ("backward_kv", "softcap", |kind| *kind == KernelKind::BackwardKv),
