@@ -12,10 +12,10 @@ use attn_runtime::testing::{ElementType, KernelShape, Target, generated_kernels,
 const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
 const MASKS: [&str; 2] = ["causal", "causal & window(128, 0)"];
 
-/// A kernel of the machinery, and a variant whose kernel shows it.
 /// Whether a kernel is the one that is meant.
 type IsKind = fn(&KernelKind) -> bool;
 
+/// A kernel of the machinery, and a variant whose kernel shows it.
 const MACHINERY: [(&str, &str, IsKind); 7] = [
     ("forward", "softcap", |kind| *kind == KernelKind::Forward),
     ("delta", "softcap", |kind| *kind == KernelKind::Delta),
