@@ -33,8 +33,6 @@ pub enum ArgumentError {
     Stride { tensor: String, stride: usize, shape: Vec<usize> },
     #[error("`{tensor}` is on {location}, but this attention runs on {needed}; move it there")]
     Location { tensor: String, location: Location, needed: Location },
-    #[error("`{tensor}` {what}; CUDA kernels copy 16 bytes at a time, so pass `{tensor}.to_contiguous()`")]
-    Alignment { tensor: String, what: String },
     #[error("parameter `{name}: {ty}` is missing; insert it into the parameters")]
     MissingParameter { name: String, ty: String },
     #[error("the variant has no parameter `{name}`{}", suggestion(.nearest, .known))]

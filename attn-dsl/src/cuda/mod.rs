@@ -103,6 +103,17 @@ pub fn reduce_source() -> &'static str {
     render::REDUCE
 }
 
+/// The source of `attn_copy`, which copies a tensor whose rows do not start at multiples of 16 bytes, as the other kernels need;
+/// the same for every variant, shape and target.
+pub fn copy_source() -> &'static str {
+    render::COPY
+}
+
+/// The rows that a block of `attn_copy` copies, with [`COPY_THREADS`] threads.
+pub const COPY_ROWS: u32 = 4;
+/// The threads of a block of `attn_copy`.
+pub const COPY_THREADS: u32 = 128;
+
 /// The threads of a block of `attn_reduce`.
 pub const REDUCE_THREADS: u32 = 128;
 /// The axes of `attn_reduce`.

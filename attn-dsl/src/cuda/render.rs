@@ -23,6 +23,9 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("dense", include_str!("templates/dense.cu")),
 ];
 
+/// The kernel that copies misaligned tensors; the same for all variants.
+pub(crate) const COPY: &str = include_str!("templates/copy.cu");
+
 /// The kernel that adds up partial sums; the same for all variants.
 pub(crate) const REDUCE: &str = include_str!("templates/reduce.cu");
 

@@ -30,6 +30,7 @@ pub(super) struct Library {
     forward: Mutex<HashMap<Shape, Pass>>,
     backward: Mutex<HashMap<Shape, Pass>>,
     reduce: OnceLock<Kernel>,
+    copy: OnceLock<Kernel>,
 }
 
 fn shape_of(problem: &Problem) -> Result<Shape, Error> {
@@ -43,7 +44,14 @@ fn shape_of(problem: &Problem) -> Result<Shape, Error> {
 
 impl Library {
     pub(super) fn new(lowered: Arc<Lowered>, device: CudaDevice) -> Self {
-        Library { lowered, device, forward: Mutex::default(), backward: Mutex::default(), reduce: OnceLock::new() }
+        Library {
+            lowered,
+            device,
+            forward: Mutex::default(),
+            backward: Mutex::default(),
+            reduce: OnceLock::new(),
+            copy: OnceLock::new(),
+        }
     }
 
     pub(super) fn forward(&self, problem: &Problem) -> Result<Pass, Error> {
@@ -92,12 +100,21 @@ impl Library {
 
     /// The kernel that adds partial sums.
     pub(super) fn reduce(&self) -> Result<Kernel, Error> {
-        if let Some(kernel) = self.reduce.get() {
+        self.shared(&self.reduce, generate::reduce_source(), "attn_reduce")
+    }
+
+    /// The kernel that copies misaligned tensors.
+    pub(super) fn copy(&self) -> Result<Kernel, Error> {
+        self.shared(&self.copy, generate::copy_source(), "attn_copy")
+    }
+
+    fn shared(&self, kept: &OnceLock<Kernel>, source: &str, entry: &str) -> Result<Kernel, Error> {
+        if let Some(kernel) = kept.get() {
             return Ok(kernel.clone());
         }
         let (major, minor) = self.device.compute_capability();
         let target = Target::of_compute_capability(major, minor)?;
-        let kernel = self.compile(generate::reduce_source(), "attn_reduce.cu", "attn_reduce", target)?;
-        Ok(self.reduce.get_or_init(|| kernel).clone())
+        let kernel = self.compile(source, &format!("{entry}.cu"), entry, target)?;
+        Ok(kept.get_or_init(|| kernel).clone())
     }
 }

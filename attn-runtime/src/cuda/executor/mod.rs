@@ -6,6 +6,7 @@
 //! Invariants: every launch's arguments come from the list that declared the kernel's parameter, so types and order agree;
 //! every buffer that a kernel reaches is as large as the checked call says.
 
+mod align;
 mod compiled;
 mod gradients;
 mod pack;
@@ -19,7 +20,7 @@ use self::compiled::{Compiled, Library};
 use self::pack::{Bindings, Packed};
 use super::{Buffer, CudaDevice, Launch};
 use crate::attention::{Executor, Gradients, Output};
-use crate::call::{ArgumentError, BackwardCall, Call, Problem};
+use crate::call::{BackwardCall, Call, Problem};
 use crate::error::Error;
 use crate::tensor::{DType, Tensor};
 
@@ -75,11 +76,11 @@ impl CudaExecutor {
 }
 
 /// What both passes bind.
-fn bind_call<'a>(bindings: &mut Bindings<'a>, call: &'a Call) -> Result<(), Error> {
+fn bind_call<'a>(bindings: &mut Bindings<'a>, call: &'a Call, [q, k, v]: [&Tensor; 3]) -> Result<(), Error> {
     let problem = &call.problem;
-    bindings.tensor(TensorRole::Q, "q", &call.q)?;
-    bindings.tensor(TensorRole::K, "k", &call.k)?;
-    bindings.tensor(TensorRole::V, "v", &call.v)?;
+    bindings.tensor(TensorRole::Q, q)?;
+    bindings.tensor(TensorRole::K, k)?;
+    bindings.tensor(TensorRole::V, v)?;
     bindings.parameters = &call.parameters;
     bindings.scale = call.scale;
     bindings.length(Length::Batches, problem.batch);
@@ -111,9 +112,10 @@ impl Executor for CudaExecutor {
             rows.map(|_| self.allocate(DType::F32, &problem.row_shape())).collect::<Result<_, _>>()?;
         let live_keys = self.live_keys(&kernels, problem)?;
 
+        let (q, k, v) = (self.aligned(&call.q)?, self.aligned(&call.k)?, self.aligned(&call.v)?);
         let mut bindings = Bindings::default();
-        bind_call(&mut bindings, call)?;
-        bindings.tensor(TensorRole::Output, "output", &output)?;
+        bind_call(&mut bindings, call, [&q, &k, &v])?;
+        bindings.tensor(TensorRole::Output, &output)?;
         for (row, tensor) in self.lowered.forward.saved.iter().zip(&saved) {
             bindings.row(RowArray::Saved(*row), tensor.device_address()?);
         }
@@ -133,20 +135,22 @@ impl Executor for CudaExecutor {
         let problem = &call.problem;
         let kernels = self.library.backward(problem)?;
         let gradient_of = |tensor: &Tensor| self.allocate(problem.dtype, tensor.shape());
-        let (q, k, v) = (gradient_of(&call.q)?, gradient_of(&call.k)?, gradient_of(&call.v)?);
+        let (q_grad, k_grad, v_grad) = (gradient_of(&call.q)?, gradient_of(&call.k)?, gradient_of(&call.v)?);
         let rows = problem.row_shape().iter().product::<usize>() * DType::F32.size();
         let delta = self.device.allocate(rows)?;
         let live_keys = self.live_keys(&kernels, problem)?;
         let statistic_grad = backward.statistic_grad.as_ref().map(Tensor::contiguous).transpose()?;
         let mut parameter_gradients = self.parameter_gradients(&kernels, call)?;
 
+        let (q, k, v) = (self.aligned(&call.q)?, self.aligned(&call.k)?, self.aligned(&call.v)?);
+        let (output, output_grad) = (self.aligned(&backward.output)?, self.aligned(&backward.output_grad)?);
         let mut bindings = Bindings::default();
-        bind_call(&mut bindings, call)?;
-        bindings.tensor(TensorRole::Output, "output", &backward.output)?;
-        bindings.tensor(TensorRole::OutputGrad, "output_grad", &backward.output_grad)?;
-        bindings.tensor(TensorRole::QGrad, "q_grad", &q)?;
-        bindings.tensor(TensorRole::KGrad, "k_grad", &k)?;
-        bindings.tensor(TensorRole::VGrad, "v_grad", &v)?;
+        bind_call(&mut bindings, call, [&q, &k, &v])?;
+        bindings.tensor(TensorRole::Output, &output)?;
+        bindings.tensor(TensorRole::OutputGrad, &output_grad)?;
+        bindings.tensor(TensorRole::QGrad, &q_grad)?;
+        bindings.tensor(TensorRole::KGrad, &k_grad)?;
+        bindings.tensor(TensorRole::VGrad, &v_grad)?;
         for (row, tensor) in self.lowered.forward.saved.iter().zip(&backward.saved) {
             bindings.row(RowArray::Saved(*row), tensor.device_address()?);
         }
@@ -162,7 +166,7 @@ impl Executor for CudaExecutor {
             self.launch(compiled, grid, &bindings)?;
         }
         let parameters = parameter_gradients.finish(self, call)?;
-        Ok(Gradients { q, k, v, parameters })
+        Ok(Gradients { q: q_grad, k: k_grad, v: v_grad, parameters })
     }
 }
 
@@ -178,19 +182,4 @@ impl CudaExecutor {
 /// An argument that the executor forgot to bind: a mistake in this crate.
 fn unbound(argument: &Argument) -> Error {
     Error::Internal(format!("the kernel's argument {argument:?} has no value"))
-}
-
-/// Kernels copy 16 bytes at a time.
-fn check_alignment(name: &str, tensor: &Tensor, address: u64) -> Result<(), ArgumentError> {
-    let size = tensor.dtype().size();
-    let misaligned = |what: String| ArgumentError::Alignment { tensor: name.to_owned(), what };
-    if !address.is_multiple_of(16) {
-        return Err(misaligned(format!("starts {} bytes after a multiple of 16", address % 16)));
-    }
-    for (axis, (&stride, &extent)) in tensor.strides().iter().zip(tensor.shape()).enumerate().take(3) {
-        if extent > 1 && !(stride * size).is_multiple_of(16) {
-            return Err(misaligned(format!("has a stride of {} bytes along axis {axis}", stride * size)));
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use attn_dsl::cuda::{Argument, Length, RowArray, TensorRole};
 use attn_dsl::definition::Definition;
 use attn_dsl::ir::ParameterId;
 
-use super::{check_alignment, unbound};
+use super::unbound;
 use crate::cuda::KernelArgument;
 use crate::error::Error;
 use crate::tensor::Tensor;
@@ -27,9 +27,8 @@ pub(super) struct Bindings<'a> {
 }
 
 impl Bindings<'_> {
-    pub(super) fn tensor(&mut self, role: TensorRole, name: &str, tensor: &Tensor) -> Result<(), Error> {
+    pub(super) fn tensor(&mut self, role: TensorRole, tensor: &Tensor) -> Result<(), Error> {
         let address = tensor.device_address()?;
-        check_alignment(name, tensor, address)?;
         let strides = tensor.strides();
         self.tensors.insert(role, [address, strides[0] as u64, strides[1] as u64, strides[2] as u64]);
         Ok(())
