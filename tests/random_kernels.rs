@@ -49,7 +49,7 @@ proptest! {
 
 /// The same variants in every run.
 #[test]
-fn a_sample_compiles() {
+fn random_variants_compile() {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
     let draw = |runner: &mut TestRunner| arbitrary_variant().new_tree(runner).expect("a variant").current();
