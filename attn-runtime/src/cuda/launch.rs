@@ -11,7 +11,7 @@ use cudarc::driver::result;
 
 use super::device::CudaDevice;
 use super::error::{CudaError, failed};
-use super::module::Kernel;
+use super::module::{Kernel, parameter_bytes};
 
 /// The shape of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -154,7 +154,9 @@ impl Kernel {
         if let Some(reason) = shape_fault(launch, inner.resources.max_threads) {
             return invalid(reason);
         }
-        if let Some(reason) = inner.parameter_bytes.as_ref().and_then(|expected| argument_fault(expected, &sizes)) {
+        let expected =
+            inner.parameter_bytes.get_or_init(|| parameter_bytes(&inner.device, &inner.function, sizes.len()));
+        if let Some(reason) = expected.as_ref().and_then(|expected| argument_fault(expected, &sizes)) {
             return invalid(reason);
         }
         let limit = inner.dynamic_limit.load(Ordering::Acquire);

@@ -2,8 +2,8 @@
 
 use std::ffi::c_int;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::sys::CUfunction_attribute_enum as Attribute;
 use cudarc::driver::{CudaFunction, CudaModule};
@@ -91,13 +91,12 @@ impl Module {
             _ => failed("finding a kernel")(error),
         })?;
         let resources = KernelResources::read(&function).map_err(failed("reading a kernel's resources"))?;
-        let parameter_bytes = parameter_bytes(&self.device, &function);
         let dynamic_limit = AtomicUsize::new(DEFAULT_SHARED_MEMORY.saturating_sub(resources.static_shared_bytes));
         let inner = KernelInner {
             function,
             name: name.to_owned(),
             resources,
-            parameter_bytes,
+            parameter_bytes: OnceLock::new(),
             dynamic_limit,
             device: self.device.clone(),
         };
@@ -146,8 +145,8 @@ pub(crate) struct KernelInner {
     pub(crate) function: CudaFunction,
     pub(crate) name: String,
     pub(crate) resources: KernelResources,
-    /// The size of each parameter, where the driver tells.
-    pub(crate) parameter_bytes: Option<Vec<usize>>,
+    /// The size of each parameter that the first launch gave, where the driver tells.
+    pub(crate) parameter_bytes: OnceLock<Option<Vec<usize>>>,
     pub(crate) dynamic_limit: AtomicUsize,
     pub(crate) device: CudaDevice,
 }
@@ -222,11 +221,12 @@ fn is_whole_image(bytes: &[u8]) -> bool {
         && ends_inside(u64_at(40), u16_at(58), u16_at(60))
 }
 
-/// The sizes of a kernel's parameters; `None` where the driver is too old to tell.
-fn parameter_bytes(device: &CudaDevice, function: &CudaFunction) -> Option<Vec<usize>> {
+/// The sizes of the first `count` parameters, where the driver tells; fewer where the kernel has fewer. Only indices that are
+/// expected to exist are asked for: the driver reports any other as an error of the program's.
+pub(crate) fn parameter_bytes(device: &CudaDevice, function: &CudaFunction, count: usize) -> Option<Vec<usize>> {
     let parameter_info = device.inner.driver.parameter_info?;
     let mut sizes = Vec::new();
-    loop {
+    while sizes.len() < count {
         let (mut offset, mut size) = (0, 0);
         // SAFETY: the function is live and both pointers are to live integers.
         let code =
@@ -234,10 +234,11 @@ fn parameter_bytes(device: &CudaDevice, function: &CudaFunction) -> Option<Vec<u
         match code {
             0 => sizes.push(size),
             // INVALID_VALUE: past the last parameter.
-            1 => return Some(sizes),
+            1 => break,
             _ => return None,
         }
     }
+    Some(sizes)
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             multiply_weights<VALUE_DIM>(o, s, v_ring + @{ stage } * V_TILE_BYTES);
         };
         //% if sigmoid
-        // where all weights are below 1/16, w = y - y^2 + y^3 of y = 2^t is right to 2^-12 and needs no reciprocal
+        // where all weights are below 1/64, w = y - y^2 of y = 2^t is right to 2^-12 and needs no reciprocal
         bool small = full;
         if (full) {
             float largest_exponent = -INFINITY;
@@ -171,7 +171,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                     for (int e = 0; e < 4; ++e) largest_exponent = fmaxf(largest_exponent, sigmoid_exponent(@{ pair_arguments }s[m][n][e], tile, query[m][e / 2], key[e % 2]));
             }
             //% endif
-            small = __all_sync(~0u, largest_exponent < -4.f);
+            small = __all_sync(~0u, largest_exponent < -6.f);
         }
         if (small) {
 #pragma unroll
@@ -182,7 +182,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
 #pragma unroll
                     for (int e = 0; e < 4; ++e) {
                         const float y = exp2_approx(sigmoid_exponent(@{ pair_arguments }s[m][n][e], tile, query[m][e / 2], key[e % 2]));
-                        s[m][n][e] = fmaf(-y, fmaf(-y, y, y), y);
+                        s[m][n][e] = fmaf(-y, y, y);
                     }
             }
             multiply_weights<VALUE_DIM>(o, s, v_ring + @{ stage } * V_TILE_BYTES);
