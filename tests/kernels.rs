@@ -4,6 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use attn::compiler::cuda::Kernel;
 use attn::testing::{ElementType, KernelShape, Target, generated_kernels, kernel_snapshot};
 use attn::{Definition, gallery};
 
@@ -106,5 +107,32 @@ fn generation_is_reproducible() {
         // another thread hashes with other keys
         let elsewhere = std::thread::scope(|scope| scope.spawn(|| generate(name)).join().expect("a thread"));
         assert!(first[index] == elsewhere, "{name} differs on another thread");
+    }
+}
+
+/// Every column of a streamed tile keeps its values in shared memory, however many parameters a variant has.
+#[test]
+fn shared_memory_holds_all_values_of_columns() {
+    const MANY: usize = 40;
+    let variant = |axis: &str, count: usize| {
+        let names: Vec<String> = (0..count).map(|i| format!("p{i}")).collect();
+        let declared: String = names.iter().map(|name| format!("{name}: f32[{axis}],")).collect();
+        let sum: String = names.iter().map(|name| format!(" + abs(s - {name}[{axis}])")).collect();
+        attn::compile_one(&format!("pub struct Many {{ {declared} score: |s, b, h, q, kv| s{sum} }}")).unwrap()
+    };
+    let needed = |kernel: &Kernel, fields: usize| {
+        let (_, tiles) = kernel.tiles.expect("a kernel of tiles");
+        let (row, columns) = (2 * (128 * 2 + 16), kernel.block_q.min(kernel.block_kv) as usize);
+        let rows = kernel.block_q.max(kernel.block_kv) as usize;
+        // forward keeps no tile of dO
+        let held = if kernel.entry == "attn_forward" { row / 2 } else { row };
+        rows * held + tiles.stages * columns * (row + 4 * fields)
+    };
+    for (axis, entry) in [("kv", "attn_forward"), ("kv", "attn_backward_q"), ("q", "attn_backward_kv")] {
+        let kernels = generated_kernels(&variant(axis, MANY), shape(), Target::Sm90a).unwrap();
+        let kernel = kernels.forward.iter().chain(&kernels.backward).find(|kernel| kernel.entry == entry).unwrap();
+        assert!(kernel.variant_part.contains(&format!("value.p{}", MANY - 1)), "{entry} stages its columns");
+        let needed = needed(kernel, MANY);
+        assert!(kernel.shared_memory as usize >= needed, "{entry}: {} of {needed} bytes", kernel.shared_memory);
     }
 }

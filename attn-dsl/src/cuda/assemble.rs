@@ -369,7 +369,7 @@ impl Columns {
     /// `stage` is the C++ expression of the ring's stage, `within` that of the warp's first column, with a plus behind.
     pub(crate) fn of(values: &Values<'_>, place: Place, stage: &str, within: &str) -> Columns {
         let count = values.count(place);
-        let staged = count > 0 && values.is_costly(place);
+        let staged = values.is_staged(place);
         let inline = count > 0 && !staged;
         let (structure, instance, first, ring, loads, loader, block) = match place {
             Place::Query => ("Query", "query", "first_q", "query_ring", "load_queries", "load_query", "BLOCK_Q"),
@@ -394,6 +394,6 @@ impl Columns {
             format!("const {structure} {instance}[2] = {{}};")
         };
         let functions = if staged { values.column_functions(place, block) } else { String::new() };
-        Columns { staged, inline, snippet, functions, fields: if staged { count } else { 0 } }
+        Columns { staged, inline, snippet, functions, fields: values.staged_fields(place) }
     }
 }

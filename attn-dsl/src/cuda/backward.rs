@@ -29,12 +29,13 @@ pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result
     if lowered.backward.needs_delta {
         kernels.push(delta(variant));
     }
-    let column_sums = gradients.iter().any(|gradient| gradient.kind == GradientKind::Column);
-    if tiles(Pass::BackwardKv, shape, target, column_sums).is_ok() {
-        kernels.push(key_pass(variant, &gradients, Pass::BackwardKv)?);
-    } else {
-        kernels.push(key_pass(variant, &gradients, Pass::BackwardV)?);
-        kernels.push(key_pass(variant, &gradients, Pass::BackwardK)?);
+    match key_pass(variant, &gradients, Pass::BackwardKv) {
+        // dk and dv together fit no tile
+        Err(PlanError::SharedMemory { .. }) => {
+            kernels.push(key_pass(variant, &gradients, Pass::BackwardV)?);
+            kernels.push(key_pass(variant, &gradients, Pass::BackwardK)?);
+        }
+        joint => kernels.push(joint?),
     }
     kernels.push(query_pass(variant, &gradients)?);
     for table in &tables {
@@ -162,7 +163,7 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result
     members.extend(columns.iter().map(|gradient| Argument::Partial(gradient.parameter)));
     members.extend(row_members(variant, &mut values, &all));
 
-    let planned = tiles(pass, variant.shape, variant.target, !columns.is_empty())?;
+    let planned = tiles(pass, variant.shape, variant.target, !columns.is_empty(), values.staged_fields(Place::Query))?;
     let stage = if planned.stages > 1 { "stage" } else { "0" };
     let within = if planned.column_warps > 1 { "column_warp * WARP_COLUMNS + " } else { "" };
     let queries = Columns::of(&values, Place::Query, stage, within);
@@ -246,7 +247,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, P
     members.extend(rows.iter().map(|gradient| Argument::Partial(gradient.parameter)));
     members.extend(row_members(variant, &mut values, &all));
 
-    let planned = tiles(pass, variant.shape, variant.target, false)?;
+    let planned = tiles(pass, variant.shape, variant.target, false, values.staged_fields(Place::Key))?;
     let stage = if planned.stages > 1 { "stage" } else { "0" };
     let keys = Columns::of(&values, Place::Key, stage, "");
     let mut functions = pair_part(variant, &values, &pair);
@@ -348,7 +349,7 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
         members.push(Argument::Parameter(id));
     }
 
-    let planned = tiles(pass, variant.shape, variant.target, false)?;
+    let planned = tiles(pass, variant.shape, variant.target, false, values.staged_fields(Place::Key))?;
     let keys = Columns::of(&values, Place::Key, "0", "");
     let fields: Vec<String> = (0..table.reads.len()).map(|i| format!("int entry{i}; float value{i};")).collect();
     let given = [(Input::Product, "product"), (Input::OutputGradProduct, "output_grad_product")];
@@ -400,7 +401,7 @@ fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, Plan
     members.push(Argument::Length(Length::Batches));
     members.extend(row_members(variant, &mut values, &[root]));
 
-    let planned = tiles(pass, variant.shape, variant.target, false)?;
+    let planned = tiles(pass, variant.shape, variant.target, false, values.staged_fields(Place::Key))?;
     let keys = Columns::of(&values, Place::Key, "0", "");
     let mut functions = variant.pair_function(&values, "float", "dense_pair", &[root], true);
     functions.push_str(&keys.functions);

@@ -171,7 +171,7 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         functions.push_str(&function(&signature, &statements, &texts[0]));
     }
 
-    let planned = tiles(Pass::Forward, variant.shape, variant.target, false)?;
+    let planned = tiles(Pass::Forward, variant.shape, variant.target, false, values.staged_fields(Place::Key))?;
     let stage = if planned.stages > 1 { "stage" } else { "0" };
     let columns = Columns::of(&values, Place::Key, stage, "");
     functions.push_str(&columns.functions);

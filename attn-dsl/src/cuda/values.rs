@@ -206,8 +206,9 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Whether loading a place reads memory or computes more than sums, so that it should be done once for all threads.
-    pub(crate) fn is_costly(&self, place: Place) -> bool {
+    /// Whether the values of columns are kept in shared memory: loading them reads memory or computes more than sums, so that it
+    /// should be done once for all threads.
+    pub(crate) fn is_staged(&self, place: Place) -> bool {
         self.fields.get(&place).is_some_and(|fields| {
             fields.iter().any(|field| {
                 self.graph.any(field.node, |op| match op {
@@ -232,6 +233,11 @@ impl<'a> Values<'a> {
                 if !rate.is_row() && !rate.is_column()
                     && index.iter().any(|&index| *self.graph.op(index) == Op::Input(position)))
         })
+    }
+
+    /// The fields that each column of a place keeps in shared memory.
+    pub(crate) fn staged_fields(&self, place: Place) -> usize {
+        if self.is_staged(place) { self.count(place) } else { 0 }
     }
 
     /// The inputs that any field reads.

@@ -89,7 +89,7 @@ const fn shared(warps: usize, column_warps: usize, columns: usize, stages: usize
     Candidate { warps, row_tiles: 2, columns, stages, column_warps }
 }
 
-/// 4-byte fields of each streamed column that a ring may hold; enough for every gallery variant, checked by generation.
+/// 4-byte fields of each streamed column that a ring has room for at least, so that most variants share one plan.
 const COLUMN_FIELDS: usize = 8;
 /// Entries of a table that a block sums at once.
 pub(crate) const TABLE_CHUNK: usize = 64;
@@ -100,11 +100,17 @@ fn accumulator_limit(pass: Pass) -> usize {
 }
 
 /// Picks the tiles of a pass. `column_sums` says that the pass sums parameter gradients over columns, which warps that share
-/// rows do not do.
-pub(crate) fn tiles(pass: Pass, shape: Shape, target: Target, column_sums: bool) -> Result<Tiles, PlanError> {
+/// rows do not do; `column_fields` is the number of 4-byte fields that each streamed column keeps in shared memory.
+pub(crate) fn tiles(
+    pass: Pass,
+    shape: Shape,
+    target: Target,
+    column_sums: bool,
+    column_fields: usize,
+) -> Result<Tiles, PlanError> {
     let mut smallest = usize::MAX;
     for candidate in candidates(pass, shape) {
-        let mut tiles = layout(pass, shape, candidate);
+        let mut tiles = layout(pass, shape, candidate, column_fields.max(COLUMN_FIELDS));
         let splits = candidate.column_warps * 16;
         let is_whole =
             shape.padded_head_dim().is_multiple_of(splits) && shape.padded_value_dim().is_multiple_of(splits);
@@ -190,13 +196,13 @@ fn accumulators(pass: Pass, shape: Shape, candidate: Candidate) -> usize {
         }
 }
 
-fn layout(pass: Pass, shape: Shape, candidate: Candidate) -> Tiles {
+fn layout(pass: Pass, shape: Shape, candidate: Candidate, column_fields: usize) -> Tiles {
     let Candidate { warps, row_tiles, columns, stages, column_warps } = candidate;
     let rows = warps / column_warps * row_tiles * 16;
     // fragments of P and dS of a block's scores, in 16-bit elements
     let shared_fragments = if column_warps > 1 { rows * columns * 4 } else { 0 };
     let (head, value) = (shape.head_row_bytes(), shape.value_row_bytes());
-    let ring = |row: usize| stages * columns * (row + 4 * COLUMN_FIELDS);
+    let ring = |row: usize| stages * columns * (row + 4 * column_fields);
     let (block_q, block_kv, shared_memory) = match pass {
         // the output goes through the tile of q, which must hold rows of either
         Pass::Forward => (rows, columns, rows * head.max(value) + ring(head + value)),
