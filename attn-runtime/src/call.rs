@@ -364,21 +364,7 @@ fn check_parameters(
 
 /// The known name closest to a wrong one, if it is close.
 fn nearest(name: &str, known: &[String]) -> Option<String> {
-    let distance = |other: &str| edit_distance(&name.to_lowercase(), &other.to_lowercase());
+    let distance = |other: &str| strsim::levenshtein(&name.to_lowercase(), &other.to_lowercase());
     let best = known.iter().min_by_key(|other| distance(other))?;
     (distance(best) <= 2.max(name.len() / 3)).then(|| best.clone())
-}
-
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let substitution = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substitution.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

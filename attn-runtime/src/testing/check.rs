@@ -95,8 +95,8 @@ pub fn check_arguments(attention: &Attention, arguments: &Arguments) -> Result<V
     let moved = parameters.iter().map(|(name, tensor)| Ok((name.to_owned(), tensor.to_device(device)?)));
     let parameters: Parameters = moved.collect::<Result<Vec<_>, Error>>()?.into_iter().collect();
     let statistic_grad = statistic_grad.as_ref().map(|tensor| tensor.to_device(device)).transpose()?;
-    let output = attention.forward(&q, &k, &v, &parameters)?.to_host()?;
     let on_device = attention.forward(&q, &k, &v, &parameters)?;
+    let output = on_device.to_host()?;
     let actual =
         attention.backward(&q, &k, &v, &parameters, &on_device, &output_grad, statistic_grad.as_ref())?.to_host()?;
 

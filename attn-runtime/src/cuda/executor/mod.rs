@@ -139,7 +139,7 @@ impl Executor for CudaExecutor {
         let rows = problem.row_shape().iter().product::<usize>() * DType::F32.size();
         let delta = self.device.allocate(rows)?;
         let live_keys = self.live_keys(&kernels, problem)?;
-        let statistic_grad = backward.statistic_grad.as_ref().map(Tensor::contiguous).transpose()?;
+        let statistic_grad = backward.statistic_grad.as_ref().map(Tensor::to_contiguous).transpose()?;
         let mut parameter_gradients = self.parameter_gradients(&kernels, call)?;
 
         let (q, k, v) = (self.aligned(&call.q)?, self.aligned(&call.k)?, self.aligned(&call.v)?);
