@@ -9,6 +9,7 @@ use super::mask::MaskBounds;
 use super::names::{Names, comment};
 use super::render::render;
 use super::values::{Place, Values, function};
+use super::{Kernel, KernelKind};
 use crate::definition::Definition;
 use crate::ir::{Graph, Input, NodeId, Op, ParameterId, SizeId};
 use crate::lower::{Class, Lowered};
@@ -94,6 +95,16 @@ impl<'a> Variant<'a> {
             self.shape.head_dim(),
             self.counts_live_keys(),
         )
+    }
+
+    /// The C++ expression of a block's tile of queries, and why.
+    pub(crate) fn query_order(&self) -> (&'static str, &'static str) {
+        if self.bounds.expressions().is_empty() {
+            ("blockIdx.x", "one block a tile of queries")
+        } else {
+            let why = "under a causal mask the last queries see the most keys: they go first";
+            ("(gridDim.x - 1 - blockIdx.x)", why)
+        }
     }
 
     pub(crate) fn class_name(&self) -> &'static str {
@@ -352,6 +363,41 @@ pub(crate) fn describe(pass: Pass, tiles: &Tiles, shared_memory: usize) -> Strin
         tiles.blocks_per_multiprocessor,
         if tiles.blocks_per_multiprocessor == 1 { "" } else { "s" },
     )
+}
+
+/// A name that says which kernel of which variant this is.
+pub(crate) fn file_name(variant: &Variant<'_>, kernel: &str) -> String {
+    let name: String =
+        variant.definition().name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    format!("{name}_{kernel}_{}_{}.cu", variant.shape.to_string().replace(' ', "_"), variant.target)
+}
+
+/// A kernel that walks tiles.
+#[allow(clippy::too_many_arguments, reason = "the parts of one kernel, each of its own type")]
+pub(crate) fn kernel(
+    variant: &Variant<'_>,
+    entry: &'static str,
+    name: &str,
+    kind: KernelKind,
+    source: String,
+    variant_part: String,
+    arguments: Vec<Argument>,
+    (pass, planned): (Pass, Tiles),
+) -> Kernel {
+    Kernel {
+        entry,
+        kind,
+        file_name: file_name(variant, name),
+        source,
+        variant_part,
+        arguments,
+        threads: 32 * planned.warps as u32,
+        shared_memory: planned.shared_memory as u32,
+        block_q: planned.block_q as u32,
+        block_kv: planned.block_kv as u32,
+        table_chunk: 0,
+        tiles: Some((pass, planned)),
+    }
 }
 
 /// How a tile's columns get their values: from shared memory, computed in place, or not at all.

@@ -3,15 +3,15 @@
 use minijinja::{Value, context};
 
 use super::arguments::{Argument, Length, RowArray, TensorRole};
-use super::assemble::{Columns, Variant, describe};
-use super::forward::{file_name, live_keys};
+use super::assemble::{Columns, Variant, describe, file_name, kernel};
+use super::forward::live_keys;
 use super::gradients::{Gradient, GradientKind, gradients};
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::definition::Axis;
 use crate::ir::{Binary, Input, NodeId, Rate, Type};
 use crate::lower::{Class, Lowered};
-use crate::plan::{Pass, PlanError, Shape, TABLE_CHUNK, Target, Tiles, tiles};
+use crate::plan::{Pass, PlanError, Shape, TABLE_CHUNK, Target, tiles};
 
 pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
     let mut variant = Variant::new(lowered, shape, target);
@@ -262,7 +262,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, P
     functions.push_str(&keys.functions);
     let own = variant.own_part(&values, &mut members, &functions);
 
-    let triangular = !variant.bounds.expressions().is_empty();
+    let (q_order, q_order_comment) = variant.query_order();
     let row_gradients: Vec<Value> = rows
         .iter()
         .map(|gradient| context! { name => name_of(gradient), per_pair => gradient.pair.is_some(), per_row => gradient.row.is_some() })
@@ -274,8 +274,8 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, P
         stage_keys => keys.staged,
         inline_keys => keys.inline,
         key_columns => keys.snippet,
-        q_order => if triangular { "(gridDim.x - 1 - blockIdx.x)" } else { "blockIdx.x" },
-        q_order_comment => if triangular { "under a causal mask the last queries see the most keys: they go first" } else { "one block a tile of queries" },
+        q_order => q_order,
+        q_order_comment => q_order_comment,
         masked => variant.lowered.mask.is_some(),
         mask_arguments => variant.mask_arguments(),
         pair_arguments => variant.pair_arguments(&roots),
@@ -421,31 +421,4 @@ fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, Plan
     let source = variant.source("dense", &summary, &constants, &own, machine, Some(&planned));
     let file = format!("dense_grad_{name}");
     Ok(kernel(variant, "attn_dense_grad", &file, KernelKind::Dense(id), source, own, members, (pass, planned)))
-}
-
-#[allow(clippy::too_many_arguments, reason = "the parts of one kernel, each of its own type")]
-fn kernel(
-    variant: &Variant<'_>,
-    entry: &'static str,
-    name: &str,
-    kind: KernelKind,
-    source: String,
-    variant_part: String,
-    arguments: Vec<Argument>,
-    (pass, planned): (Pass, Tiles),
-) -> Kernel {
-    Kernel {
-        entry,
-        kind,
-        file_name: file_name(variant, name),
-        source,
-        variant_part,
-        arguments,
-        threads: 32 * planned.warps as u32,
-        shared_memory: planned.shared_memory as u32,
-        block_q: planned.block_q as u32,
-        block_kv: planned.block_kv as u32,
-        table_chunk: 0,
-        tiles: Some((pass, planned)),
-    }
 }

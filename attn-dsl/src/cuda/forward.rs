@@ -3,7 +3,7 @@
 use minijinja::context;
 
 use super::arguments::{Argument, RowArray, TensorRole};
-use super::assemble::{Columns, Variant, describe};
+use super::assemble::{Columns, Variant, describe, file_name, kernel};
 use super::values::{Place, function};
 use super::{Kernel, KernelKind};
 use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Type, Unary};
@@ -45,12 +45,6 @@ pub(crate) fn live_keys(variant: &Variant<'_>) -> Kernel {
         table_chunk: 0,
         tiles: None,
     }
-}
-
-pub(crate) fn file_name(variant: &Variant<'_>, kernel: &str) -> String {
-    let name: String =
-        variant.definition().name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    format!("{name}_{kernel}_{}_{}.cu", variant.shape.to_string().replace(' ', "_"), variant.target)
 }
 
 /// The factor `u` of an exponent that is `u * product` with a positive `u` of tile rate: the maximum may then be taken of the
@@ -194,7 +188,7 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     };
     let arguments: Vec<String> = row_inputs.iter().map(|(_, name)| format!(", {name}")).collect();
     let saved: Vec<String> = pass.saved.iter().map(|saved| save(*saved, shifted, variant.precise())).collect();
-    let triangular = !variant.bounds.expressions().is_empty();
+    let (q_order, q_order_comment) = variant.query_order();
     let has = |reduction| pass.reductions.contains(&reduction);
     let machine = context! {
         blocks_per_sm => planned.blocks_per_multiprocessor,
@@ -203,8 +197,8 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         stage_keys => columns.staged,
         inline_keys => columns.inline,
         key_columns => columns.snippet,
-        q_order => if triangular { "(gridDim.x - 1 - blockIdx.x)" } else { "blockIdx.x" },
-        q_order_comment => if triangular { "under a causal mask the last queries see the most keys: they go first" } else { "one block a tile of queries" },
+        q_order => q_order,
+        q_order_comment => q_order_comment,
         shifted => shifted,
         scaled => scale.is_some(),
         sigmoid => sigmoid.is_some(),
@@ -221,24 +215,10 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         normalizer_arguments => arguments.concat(),
         saved => saved,
     };
-    let shared_memory = planned.shared_memory;
     let constants = variant.constants(Pass::Forward, &planned, columns.fields, 0);
-    let summary = describe(Pass::Forward, &planned, shared_memory);
+    let summary = describe(Pass::Forward, &planned, planned.shared_memory);
     let source = variant.source("forward", &summary, &constants, &own, machine, Some(&planned));
-    Ok(Kernel {
-        entry: "attn_forward",
-        kind: KernelKind::Forward,
-        file_name: file_name(variant, "forward"),
-        source,
-        variant_part: own,
-        arguments: members,
-        threads: 32 * planned.warps as u32,
-        shared_memory: shared_memory as u32,
-        block_q: planned.block_q as u32,
-        block_kv: planned.block_kv as u32,
-        table_chunk: 0,
-        tiles: Some((Pass::Forward, planned)),
-    })
+    Ok(kernel(variant, "attn_forward", "forward", KernelKind::Forward, source, own, members, (Pass::Forward, planned)))
 }
 
 /// What the normalizer is given, by the machinery's names.

@@ -10,7 +10,6 @@ use crate::attention::{Attention, Device};
 use crate::call::Call;
 use crate::error::Error;
 use crate::oracle::{Magnitudes, Naive, StatisticKind, statistic_kind};
-use crate::parameter::Parameters;
 use crate::tensor::{DType, Location, Tensor};
 
 /// What was found in one case.
@@ -92,8 +91,7 @@ pub fn check_arguments(attention: &Attention, arguments: &Arguments) -> Result<V
     let device = attention.device();
     let [q, k, v, output_grad] = [q, k, v, output_grad].map(|tensor| tensor.to_device(device));
     let (q, k, v, output_grad) = (q?, k?, v?, output_grad?);
-    let moved = parameters.iter().map(|(name, tensor)| Ok((name.to_owned(), tensor.to_device(device)?)));
-    let parameters: Parameters = moved.collect::<Result<Vec<_>, Error>>()?.into_iter().collect();
+    let parameters = parameters.to_device(device)?;
     let statistic_grad = statistic_grad.as_ref().map(|tensor| tensor.to_device(device)).transpose()?;
     let on_device = attention.forward(&q, &k, &v, &parameters)?;
     let output = on_device.to_host()?;

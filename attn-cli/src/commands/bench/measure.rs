@@ -62,7 +62,7 @@ impl Inputs {
     /// The values of the variant's parameters, on the device.
     pub(super) fn parameters(&self, attention: &Attention) -> Result<Parameters> {
         let parameters = measured_parameters(attention.definition(), self.shape.heads, self.shape.length)?;
-        parameters.iter().map(|(name, tensor)| Ok((name, tensor.to_device(attention.device())?))).collect()
+        Ok(parameters.to_device(attention.device())?)
     }
 }
 
