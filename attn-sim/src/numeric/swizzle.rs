@@ -20,6 +20,9 @@ pub enum Swizzle {
 }
 
 impl Swizzle {
+    /// In the order of declaration.
+    pub(crate) const ALL: [Swizzle; 4] = [Swizzle::None, Swizzle::Bytes32, Swizzle::Bytes64, Swizzle::Bytes128];
+
     /// Bytes within which pieces are permuted: a row of the pattern. `None` has no pattern, a piece is its own row.
     pub(crate) const fn span(self) -> u32 {
         match self {
@@ -41,8 +44,6 @@ impl Swizzle {
 mod tests {
     use super::Swizzle::{self, Bytes32, Bytes64, Bytes128};
 
-    const ALL: [Swizzle; 4] = [Swizzle::None, Bytes32, Bytes64, Bytes128];
-
     #[test]
     fn a_piece_moves_by_the_bits_above_it() {
         for address in 0..4096u32 {
@@ -57,7 +58,7 @@ mod tests {
 
     #[test]
     fn it_is_its_own_inverse_and_stays_in_the_span() {
-        for swizzle in ALL {
+        for swizzle in Swizzle::ALL {
             for address in (0..8192).step_by(4) {
                 let moved = swizzle.apply(address);
                 assert_eq!(swizzle.apply(moved), address);
