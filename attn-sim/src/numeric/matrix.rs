@@ -119,18 +119,17 @@ mod tests {
         let plain = load(&rows, 4, false);
         let transposed = load(&rows, 4, true);
         for lane in 0..32 {
-            for register in 0..4 {
+            for (register, &pair) in plain[lane].iter().enumerate() {
                 for half in 0..2 {
                     let (row, depth) = m16n8k16_a(lane, register, half);
-                    assert_eq!((plain[lane][register] >> (16 * half)) as u16, tile(row, depth));
+                    assert_eq!((pair >> (16 * half)) as u16, tile(row, depth));
                 }
             }
             // Stored depth x column and transposed on the way, registers 0, 1 are B for columns 0 to 7 and 2, 3 for 8 to 15.
-            for register in 0..4 {
+            for (register, &pair) in transposed[lane].iter().enumerate() {
                 for half in 0..2 {
                     let (depth, column) = m16n8k16_b(lane, register % 2, half);
-                    let column = column + 8 * (register / 2);
-                    assert_eq!((transposed[lane][register] >> (16 * half)) as u16, tile(depth, column));
+                    assert_eq!((pair >> (16 * half)) as u16, tile(depth, column + 8 * (register / 2)));
                 }
             }
         }

@@ -19,12 +19,11 @@ pub(super) const COLUMNS: usize = 8;
 /// Adds to eight sums the products of a row of A with eight columns of B.
 #[inline(always)]
 pub(super) fn add_products<const DEPTH: usize>(
-    row: &[f32; DEPTH],
+    row: &[f64; DEPTH],
     columns: &[[f64; COLUMNS]; DEPTH],
     sums: &mut [f64; COLUMNS],
 ) {
     for (&left, right) in row.iter().zip(columns) {
-        let left = f64::from(left);
         for (sum, &right) in sums.iter_mut().zip(right) {
             *sum += left * right;
         }
@@ -42,7 +41,7 @@ fn multiply<const DEPTH: usize>(a: &[[f32; DEPTH]; 16], b: &[[f32; COLUMNS]; DEP
         }
     }
     for (row, sums) in a.iter().zip(&mut sums) {
-        add_products(row, &b, sums);
+        add_products(&row.map(f64::from), &b, sums);
     }
     for (lane, registers) in c.iter_mut().enumerate() {
         for (register, value) in registers.iter_mut().enumerate() {

@@ -72,7 +72,7 @@ mod tests {
     fn rows_of_128_bytes_store_piece_p_of_row_r_at_p_xor_r() {
         for row in 0..64 {
             for piece in 0..8 {
-                assert_eq!(Bytes128.apply(row * 128 + piece * 16), row * 128 + (piece ^ row % 8) * 16);
+                assert_eq!(Bytes128.apply(row * 128 + piece * 16), row * 128 + (piece ^ (row % 8)) * 16);
             }
         }
     }

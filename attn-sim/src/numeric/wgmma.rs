@@ -66,8 +66,8 @@ pub(crate) fn multiply(n: usize, a: &[f32], b: &[f32], accumulate: bool, signs: 
     assert_eq!(accumulator.len(), ROWS * n, "the accumulator has 64 x {n} elements");
 
     // Negating the product is negating A: exact either way.
-    let sign = (signs[0] * signs[1]) as f32;
-    let rows: Vec<[f32; DEPTHS]> = rows.iter().map(|row| row.map(|value| value * sign)).collect();
+    let sign = f64::from(signs[0] * signs[1]);
+    let rows: Vec<[f64; DEPTHS]> = rows.iter().map(|row| row.map(|value| f64::from(value) * sign)).collect();
     let (accumulators, _) = accumulator.as_chunks_mut::<COLUMNS>();
     for (block, columns) in columns.as_chunks::<COLUMNS>().0.iter().enumerate() {
         let transposed: [[f64; COLUMNS]; DEPTHS] =

@@ -92,8 +92,8 @@ fn byte_by_definition(map: &TensorMap, coordinates: &[i32], offset: u32) -> Opti
     let mut element = offset / size;
     let mut address = i128::from(map.address) + i128::from(offset % size);
     let mut inside = true;
-    for axis in 0..map.rank() {
-        let position = i128::from(coordinates[axis]) + i128::from(element % map.box_extents[axis]);
+    for (axis, &coordinate) in coordinates.iter().enumerate() {
+        let position = i128::from(coordinate) + i128::from(element % map.box_extents[axis]);
         element /= map.box_extents[axis];
         inside &= (0..i128::from(map.extents[axis])).contains(&position);
         let stride = if axis == 0 { u64::from(size) } else { map.strides_bytes[axis - 1] };
