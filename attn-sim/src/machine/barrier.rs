@@ -36,7 +36,9 @@ impl Block {
         }
         if !(threads as usize).is_multiple_of(WARP) || threads as usize > self.threads.len() {
             let all = self.threads.len();
-            return wrong(format!("barrier {id} for {threads} threads: a multiple of {WARP} up to the block's {all} is needed"));
+            return wrong(format!(
+                "barrier {id} for {threads} threads: a multiple of {WARP} up to the block's {all} is needed"
+            ));
         }
         if !wait && threads == 0 {
             return wrong(format!("bar.arrive on barrier {id} needs a number of threads"));
@@ -49,7 +51,8 @@ impl Block {
                 barrier.first = Some((caller.thread, caller.pc));
             }
             Some(expected) if expected != given => {
-                let text = |count: Option<u32>| count.map_or("all threads".to_owned(), |count| format!("{count} threads"));
+                let text =
+                    |count: Option<u32>| count.map_or("all threads".to_owned(), |count| format!("{count} threads"));
                 let message = format!("barrier {id} for {}, which others use for {}", text(given), text(expected));
                 let raised = Raised::new(FaultKind::BarrierCount, caller, message);
                 let first = barrier.first.expect("someone was first");
@@ -103,7 +106,8 @@ impl Block {
     pub(crate) fn barriers_at_exit(&self) -> Result<(), Raised> {
         for (id, barrier) in self.barriers.0.iter().enumerate() {
             if let (Some(Some(expected)), Some((thread, pc))) = (barrier.expected, barrier.first) {
-                let message = format!("barrier {id} for {expected} threads never completed: {} arrived", barrier.arrived);
+                let message =
+                    format!("barrier {id} for {expected} threads never completed: {} arrived", barrier.arrived);
                 return Err(Raised::new(FaultKind::BarrierCount, Caller { thread, pc }, message));
             }
         }

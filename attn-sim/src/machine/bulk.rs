@@ -4,6 +4,7 @@
 //! Invariants: a load's bytes belong to whoever knows of its mbarrier's phase; a store's source may be written again once its
 //! thread has waited for its group. All global accesses are checked when a copy is issued.
 
+use super::atomic;
 use super::pending::Work;
 use super::shadow::Operation;
 use super::{Block, Caller, Raised};
@@ -20,7 +21,7 @@ struct Piece {
     bytes: u32,
     /// The address of the first byte that is inside the tensor.
     global: Address,
-    /// Bytes before that which are outside, and how many are inside.
+    /// How many bytes before that are outside, and how many from there are inside.
     skipped: u32,
     inside: u32,
 }
@@ -86,14 +87,13 @@ impl Block {
         coordinates: &[i32],
     ) -> Result<(Vec<Piece>, TensorMap, u32), Raised> {
         let map = self.tensor_map(caller, rank, map)?;
-        let begin = self.shared.range(caller, shared, map.box_bytes(), map.shared_alignment())?;
-        let element = map.element().bytes();
+        let begin = self.shared.range(caller, shared, map.box_bytes(), TensorMap::SHARED_ALIGNMENT)?;
         let pieces = map.box_runs(coordinates).into_iter().map(|run| Piece {
             shared: map.swizzled(shared + run.offset) - super::memory::SHARED_BASE,
             bytes: UNIT,
-            global: run.global as Address,
-            skipped: run.skipped * element,
-            inside: run.inside * element,
+            global: run.address as Address,
+            skipped: run.skip,
+            inside: run.bytes,
         });
         Ok((pieces.collect(), map, begin))
     }
@@ -223,7 +223,8 @@ impl Block {
                 Combine::Replace => unsafe {
                     (piece.global as *mut u8).copy_from_nonoverlapping(inside.as_ptr(), inside.len());
                 },
-                Combine::Add(element) => element.add(piece.global, inside),
+                // SAFETY: as above.
+                Combine::Add(element) => unsafe { atomic::add(element, piece.global, inside) },
             }
         }
     }

@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::ptr::null_mut;
 
+use super::atomic;
 use super::fiber::Suspender;
 use super::matrix::{Fragments, MatrixRows};
 use super::mbarrier::Arrival;
@@ -184,7 +185,16 @@ pub(crate) extern "C" fn atomic_add(pc: Address, address: Address, values: *cons
             return Err(Raised::new(FaultKind::Misaligned, caller, message));
         }
         // SAFETY: checked to lie in a live buffer; `values` are registers.
-        Ok(unsafe { crate::numeric::atomic::add(address as *mut f32, std::slice::from_raw_parts(values, count as usize)) })
+        let values = unsafe { std::slice::from_raw_parts(values, count as usize) };
+        let mut first = 0.0;
+        for (at, &value) in values.iter().enumerate() {
+            // SAFETY: as above.
+            let old = unsafe { atomic::add_f32(address + 4 * at, value) };
+            if at == 0 {
+                first = old;
+            }
+        }
+        Ok(first)
     })
 }
 
@@ -232,9 +242,8 @@ pub(crate) extern "C" fn store_matrix(pc: Address, from: *const u32, count: u32,
 
 pub(crate) extern "C" fn multiply(pc: Address, kind: u32, a: *const u32, b: *const u32, c: *mut f32) {
     // SAFETY: the kernel passes four registers of A, two of B and four of C.
-    let mut payload = unsafe {
-        Fragments { a: *a.cast::<[u32; 4]>(), b: *b.cast::<[u32; 2]>(), c: *c.cast::<[f32; 4]>() }
-    };
+    let mut payload =
+        unsafe { Fragments { a: *a.cast::<[u32; 4]>(), b: *b.cast::<[u32; 2]>(), c: *c.cast::<[f32; 4]>() } };
     step(pc, |block, caller| {
         full_warp(block, caller, "mma.sync")?;
         block.multiply(caller, kind, &mut payload)

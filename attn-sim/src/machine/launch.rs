@@ -86,7 +86,6 @@ pub(crate) fn run_block(launch: &Arc<GridLaunch>, number: u32, slot: *mut *const
 
     let seed = launch.seed.wrapping_add(u64::from(number) << 32);
     let mut block = Box::new(Block {
-        index,
         number: number + 1,
         threads: (0..threads).map(|thread| self::thread(launch, index, thread, &mut stacks)).collect(),
         schedule: Schedule::new(threads, seed),

@@ -3,7 +3,7 @@
 //! Invariant: shared memory is checked by the lane that gives the address of a row; the arithmetic is in [`crate::numeric`].
 
 use super::{Block, Caller, Raised, Step, WARP, Waiting};
-use crate::numeric::half::Element;
+use crate::numeric::element::Element;
 use crate::numeric::{matrix, mma};
 
 /// Bytes of a row of an 8 x 8 matrix of 16-bit elements.
@@ -82,7 +82,9 @@ impl Block {
     }
 
     pub(crate) fn multiply(&mut self, caller: Caller, kind: u32, payload: &mut Fragments) -> Result<Step<()>, Raised> {
-        let Some(members) = self.gather(caller, !0, "mma.sync", u64::from(kind), std::ptr::from_mut(payload) as usize)? else {
+        let Some(members) =
+            self.gather(caller, !0, "mma.sync", u64::from(kind), std::ptr::from_mut(payload) as usize)?
+        else {
             return Ok(Step::Wait(Waiting::Collective("mma.sync")));
         };
         let (mut a, mut b, mut c) = ([[0; 4]; WARP], [[0; 2]; WARP], [[0.0; 4]; WARP]);

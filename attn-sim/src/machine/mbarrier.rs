@@ -65,7 +65,8 @@ impl Mbarriers {
         match self.0.range(first..address + bytes).next() {
             None => Ok(()),
             Some((at, object)) => {
-                let message = format!("an ordinary access to shared address {address:#x}, where the mbarrier at {at:#x} lies");
+                let message =
+                    format!("an ordinary access to shared address {address:#x}, where the mbarrier at {at:#x} lies");
                 let (thread, pc) = (object.initialized_at.thread, object.initialized_at.pc);
                 Err(misuse(caller, message).with("initialised by", Some(thread), pc))
             }
@@ -83,18 +84,27 @@ impl Mbarriers {
         })
     }
 
-    fn get(&mut self, caller: Caller, address: u32, knowledge: &Knowledge, copy: bool) -> Result<&mut Mbarrier, Raised> {
+    fn get(
+        &mut self,
+        caller: Caller,
+        address: u32,
+        knowledge: &Knowledge,
+        copy: bool,
+    ) -> Result<&mut Mbarrier, Raised> {
         let Some(object) = self.0.get_mut(&address) else {
             return Err(misuse(caller, format!("there is no initialised mbarrier at shared address {address:#x}")));
         };
         let known = knowledge.past.knows(object.initialized);
-        let announced = !copy || knowledge.announced.knows(object.initialized) || knowledge.published.knows(object.initialized);
+        let announced =
+            !copy || knowledge.announced.knows(object.initialized) || knowledge.published.knows(object.initialized);
         if known && announced {
             object.last = caller;
             return Ok(object);
         }
         let message = if known {
-            format!("a copy signals the mbarrier at {address:#x}, whose initialisation no fence.mbarrier_init has announced")
+            format!(
+                "a copy signals the mbarrier at {address:#x}, whose initialisation no fence.mbarrier_init has announced"
+            )
         } else {
             format!("uses the mbarrier at {address:#x}, but nothing orders that after its initialisation")
         };
@@ -107,7 +117,10 @@ impl Mbarriers {
 impl Block {
     pub(crate) fn mbarrier_init(&mut self, caller: Caller, address: u32, count: u32) -> Result<(), Raised> {
         if count == 0 || count > MOST_ARRIVALS {
-            return Err(misuse(caller, format!("mbarrier.init with {count} arrivals; 1 to {MOST_ARRIVALS} are possible")));
+            return Err(misuse(
+                caller,
+                format!("mbarrier.init with {count} arrivals; 1 to {MOST_ARRIVALS} are possible"),
+            ));
         }
         self.write_shared(caller, address, BYTES, BYTES)?;
         let agent = self.agent();
@@ -144,7 +157,8 @@ impl Block {
         let object = self.mbarriers.get(caller, address, knowledge, false)?;
         object.bytes += i64::from(bytes);
         if object.bytes > MOST_BYTES {
-            let message = format!("the mbarrier at {address:#x} expects {} bytes; {MOST_BYTES} are possible", object.bytes);
+            let message =
+                format!("the mbarrier at {address:#x} expects {} bytes; {MOST_BYTES} are possible", object.bytes);
             return Err(misuse(caller, message));
         }
         Ok(())
@@ -199,7 +213,8 @@ impl Block {
             return Ok(());
         }
         if object.bytes < 0 {
-            let message = format!("the mbarrier at {address:#x} received {} bytes more than it expected", -object.bytes);
+            let message =
+                format!("the mbarrier at {address:#x} received {} bytes more than it expected", -object.bytes);
             return Err(misuse(caller, message));
         }
         object.pending = object.count;
@@ -223,7 +238,10 @@ impl Block {
         test: bool,
     ) -> Result<Step<u64>, Raised> {
         if parity > 1 {
-            return Err(misuse(caller, format!("a wait for parity {parity} of the mbarrier at {address:#x}; it is 0 or 1")));
+            return Err(misuse(
+                caller,
+                format!("a wait for parity {parity} of the mbarrier at {address:#x}; it is 0 or 1"),
+            ));
         }
         let knowledge = &self.threads[caller.thread].knowledge;
         let object = self.mbarriers.get(caller, address, knowledge, false)?;

@@ -223,8 +223,11 @@ impl GlobalView {
                 format!("; offset {} of `{name}`, which has {} bytes", address - begin, end - begin)
             }
         });
-        let message =
-            format!("{} {bytes} bytes at {address:#x}{}", verb(access), nearest.unwrap_or_else(|| "; there are no buffers".into()));
+        let message = format!(
+            "{} {bytes} bytes at {address:#x}{}",
+            verb(access),
+            nearest.unwrap_or_else(|| "; there are no buffers".into())
+        );
         Raised::new(FaultKind::OutOfBounds, caller, message)
     }
 }
@@ -267,7 +270,13 @@ impl Block {
     }
 
     /// Checks a read of shared memory by the caller; the offset.
-    pub(crate) fn read_shared(&mut self, caller: Caller, address: u32, bytes: u32, alignment: u32) -> Result<u32, Raised> {
+    pub(crate) fn read_shared(
+        &mut self,
+        caller: Caller,
+        address: u32,
+        bytes: u32,
+        alignment: u32,
+    ) -> Result<u32, Raised> {
         let offset = self.shared.range(caller, address, bytes, alignment)?;
         self.mbarriers.refuse(caller, address, bytes)?;
         let event: Event = self.event(caller);
@@ -278,7 +287,13 @@ impl Block {
     }
 
     /// Checks a write of shared memory by the caller; the offset.
-    pub(crate) fn write_shared(&mut self, caller: Caller, address: u32, bytes: u32, alignment: u32) -> Result<u32, Raised> {
+    pub(crate) fn write_shared(
+        &mut self,
+        caller: Caller,
+        address: u32,
+        bytes: u32,
+        alignment: u32,
+    ) -> Result<u32, Raised> {
         let offset = self.shared.range(caller, address, bytes, alignment)?;
         self.mbarriers.refuse(caller, address, bytes)?;
         let event = self.event(caller);

@@ -10,6 +10,7 @@
 //! Invariants: a primitive either completes, suspends its thread until another thread's primitive grants it to go on, or raises
 //! a fault, after which no thread of the block runs again; no borrow of the block is held across a suspension.
 
+mod atomic;
 mod barrier;
 mod bulk;
 mod clock;
@@ -30,10 +31,10 @@ mod wgmma;
 
 use std::fmt;
 
-pub(crate) use launch::{BlockOutcome, GridLaunch, run_block};
+pub(crate) use launch::{BlockOutcome, GridLaunch, MOST_ARGUMENTS, run_block};
 
 use self::barrier::Barriers;
-use self::clock::{Actor, Clock, Epoch, Knowledge};
+use self::clock::{Actor, Epoch, Knowledge};
 use self::fiber::Fiber;
 use self::mbarrier::Mbarriers;
 use self::memory::{GlobalView, SharedMemory};
@@ -142,7 +143,6 @@ pub(crate) struct Thread {
 
 /// A running block.
 pub(crate) struct Block {
-    pub(crate) index: [u32; 3],
     /// The block's number in its grid, from 1.
     pub(crate) number: u32,
     pub(crate) threads: Vec<Thread>,
@@ -236,15 +236,6 @@ impl Block {
             raised = raised.with(format!("{name} issued by"), Some(by.thread), by.pc);
         }
         raised
-    }
-
-    /// Everything that is known at an event of hardware that `caller` set going: for its first accesses.
-    pub(crate) fn knowledge(&self, caller: Caller) -> &Knowledge {
-        &self.threads[caller.thread].knowledge
-    }
-
-    pub(crate) fn past(&self, caller: Caller) -> &Clock {
-        &self.threads[caller.thread].knowledge.past
     }
 
     /// The operation's number as a label.

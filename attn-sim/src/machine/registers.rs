@@ -24,7 +24,11 @@ impl Registers {
     pub(crate) fn new(threads: usize) -> Registers {
         let each = (REGISTERS / threads.max(1) as u32 / 8 * 8).min(MOST / 8 * 8 + 8);
         let warps = threads.div_ceil(WARP);
-        Registers { free: REGISTERS.saturating_sub(each * (warps * WARP) as u32), of_warp: vec![each; warps], waiting: vec![] }
+        Registers {
+            free: REGISTERS.saturating_sub(each * (warps * WARP) as u32),
+            of_warp: vec![each; warps],
+            waiting: vec![],
+        }
     }
 }
 

@@ -182,12 +182,7 @@ impl Found {
     }
 }
 
-fn check_read(
-    word: &Word,
-    mask: u8,
-    knowledge: &Knowledge,
-    proxy: Proxy,
-) -> Result<(), Found> {
+fn check_read(word: &Word, mask: u8, knowledge: &Knowledge, proxy: Proxy) -> Result<(), Found> {
     if word.writer.is_some() {
         return Err(Found { kind: FaultKind::CopyInFlight, earlier: None, operation: word.writer });
     }
@@ -262,7 +257,10 @@ mod tests {
         let (first, second) = (knowing(&[(0, 1)]), knowing(&[(1, 1)]));
         let mut later = second.clone();
         later.join(&first);
-        assert_eq!(shadow.read(8, 4, event(1, 1, 0), &second, Proxy::Generic).unwrap_err().kind, FaultKind::Uninitialized);
+        assert_eq!(
+            shadow.read(8, 4, event(1, 1, 0), &second, Proxy::Generic).unwrap_err().kind,
+            FaultKind::Uninitialized
+        );
         shadow.write(8, 4, event(0, 1, 7), &first.past).unwrap();
         let race = shadow.read(8, 4, event(1, 1, 0), &second, Proxy::Generic).unwrap_err();
         assert_eq!((race.kind, race.offset, race.earlier.unwrap().1.pc), (FaultKind::Race, 8, 7));

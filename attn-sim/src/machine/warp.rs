@@ -67,10 +67,16 @@ impl Block {
             return Err(Raised::new(FaultKind::Divergence, caller, message));
         }
         let gatherings = &mut self.collectives.warps[caller.warp()];
-        if let Some(other) = gatherings.iter().find(|other| other.mask & mask != 0 && (other.mask != mask || other.name != name || other.key != key)) {
+        if let Some(other) = gatherings
+            .iter()
+            .find(|other| other.mask & mask != 0 && (other.mask != mask || other.name != name || other.key != key))
+        {
             let first = other.members[0];
             let message = if other.name == name {
-                format!("lanes of a warp execute {name} with different particulars or masks ({mask:#010x}, {:#010x})", other.mask)
+                format!(
+                    "lanes of a warp execute {name} with different particulars or masks ({mask:#010x}, {:#010x})",
+                    other.mask
+                )
             } else {
                 format!("lanes of a warp execute {name} while others execute {}", other.name)
             };
@@ -228,7 +234,9 @@ impl Block {
 
     /// `vote.sync`; `payload` holds the predicate and receives the result.
     pub(crate) fn vote(&mut self, caller: Caller, mask: u32, kind: u32, payload: &mut u32) -> Result<Step<()>, Raised> {
-        let Some(members) = self.gather(caller, mask, "vote.sync", u64::from(kind), std::ptr::from_mut(payload) as usize)? else {
+        let Some(members) =
+            self.gather(caller, mask, "vote.sync", u64::from(kind), std::ptr::from_mut(payload) as usize)?
+        else {
             return Ok(Step::Wait(Waiting::Collective("vote.sync")));
         };
         let mut ballot = 0;

@@ -15,16 +15,14 @@ use super::shadow::Operation;
 use super::{Block, Caller, Raised, Step, WARPGROUP, Waiting};
 use crate::abi::{Address, WgmmaArguments};
 use crate::fault::FaultKind;
-use crate::numeric::descriptor::MatrixDescriptor;
-use crate::numeric::half::Element;
+use crate::machine::memory::SHARED_BASE;
+use crate::numeric::descriptor::{Descriptor, Major, Piece};
+use crate::numeric::element::Element;
+use crate::numeric::wgmma::ROWS;
 use crate::numeric::{fragment, wgmma};
 
-/// Rows of a product.
-const ROWS: usize = 64;
-/// Depth of a product of 16-bit elements.
-const DEPTH: usize = 16;
-/// Bytes that one claim of an operand covers.
-const RUN: u32 = 16;
+/// Bytes of a piece of an operand.
+const PIECE: u32 = 16;
 
 /// One product.
 #[derive(Clone, Debug)]
@@ -33,9 +31,9 @@ pub(crate) struct Product {
     n: usize,
     element: Element,
     a: OperandA,
-    b: Vec<SharedRun>,
+    b: SharedOperand,
     accumulate: bool,
-    signs: (i32, i32),
+    signs: [i32; 2],
     /// The accumulators, by the first register of the first thread.
     accumulators: Address,
 }
@@ -44,16 +42,14 @@ pub(crate) struct Product {
 enum OperandA {
     /// 64 x 16 values.
     Registers(Vec<f32>),
-    Shared(Vec<SharedRun>),
+    Shared(SharedOperand),
 }
 
-/// Eight elements of an operand that lie together.
-#[derive(Clone, Copy, Debug)]
-struct SharedRun {
-    offset: u32,
-    row: u32,
-    depth: u32,
-    along_depth: bool,
+/// An operand in shared memory.
+#[derive(Clone, Debug)]
+struct SharedOperand {
+    major: Major,
+    pieces: Vec<Piece>,
 }
 
 /// The registers of unfinished products.
@@ -126,7 +122,8 @@ impl Block {
             // one array, as kernels have it, makes one range
             let (low, high) = (registers[0] as Address, registers[registers.len() - 1] as Address);
             let near = address < low.max(high) + 4 && end > low.min(high);
-            if near && registers.iter().any(|&register| address < register as Address + 4 && end > register as Address) {
+            if near && registers.iter().any(|&register| address < register as Address + 4 && end > register as Address)
+            {
                 let verb = if write { "writes" } else { "reads" };
                 let message = format!("{verb} an accumulator of a wgmma that no wgmma.wait_group has waited for");
                 let raised = Raised::new(FaultKind::AccumulatorInFlight, caller, message);
@@ -151,7 +148,11 @@ impl Block {
     pub(crate) fn wgmma_fence(&mut self, caller: Caller) -> Result<(), Raised> {
         let (group, index) = (caller.thread / WARPGROUP, caller.thread % WARPGROUP);
         let Some(warpgroup) = self.warpgroups.get_mut(group) else {
-            return Err(Raised::new(FaultKind::Divergence, caller, "wgmma.fence in a warpgroup of fewer than 128 threads"));
+            return Err(Raised::new(
+                FaultKind::Divergence,
+                caller,
+                "wgmma.fence in a warpgroup of fewer than 128 threads",
+            ));
         };
         warpgroup.fences[index] += 1;
         self.threads[caller.thread].context.watch_stack = 1;
@@ -185,7 +186,8 @@ impl Block {
         let mut knowledge = self.threads[caller.thread].knowledge.clone();
         members.iter().for_each(|member| knowledge.intersect(&self.threads[member.thread].knowledge));
         let operation = self.pending.next();
-        let b = self.claim(caller, operation, &knowledge, arguments.b_descriptor, n, arguments.b_transposed != 0, "B")?;
+        let b =
+            self.claim(caller, operation, &knowledge, arguments.b_descriptor, n, arguments.b_transposed != 0, "B")?;
         let a = if arguments.a_is_shared != 0 {
             OperandA::Shared(self.claim(
                 caller,
@@ -197,15 +199,9 @@ impl Block {
                 "A",
             )?)
         } else {
-            let mut values = vec![0.0; ROWS * DEPTH];
-            for (index, member) in members.iter().enumerate() {
-                for (register, word) in of(member).a_registers.iter().enumerate() {
-                    let (row, depth) = fragment::wgmma_a(index, register);
-                    values[row * DEPTH + depth] = element.to_f32(*word as u16);
-                    values[row * DEPTH + depth + 1] = element.to_f32((*word >> 16) as u16);
-                }
-            }
-            OperandA::Registers(values)
+            let mut registers = [[0; 4]; WARPGROUP];
+            registers.iter_mut().zip(&members).for_each(|(slot, member)| *slot = of(member).a_registers);
+            OperandA::Registers(wgmma::operand_from_registers(element, &registers))
         };
         let accumulators = self.hold_accumulators(group, n, caller, registers);
         let product = Product {
@@ -215,7 +211,7 @@ impl Block {
             a,
             b,
             accumulate: arguments.accumulate != 0,
-            signs: (arguments.a_sign, arguments.b_sign),
+            signs: [arguments.a_sign, arguments.b_sign],
             accumulators,
         };
         self.start(caller, Work::Product(product));
@@ -224,13 +220,7 @@ impl Block {
         Ok(Step::Done(()))
     }
 
-    fn check_wgmma_fence(
-        &self,
-        group: usize,
-        index: usize,
-        who: Caller,
-        registers: &[*mut f32],
-    ) -> Result<(), Raised> {
+    fn check_wgmma_fence(&self, group: usize, index: usize, who: Caller, registers: &[*mut f32]) -> Result<(), Raised> {
         let warpgroup = &self.warpgroups[group];
         let fences = warpgroup.fences[index];
         let first = registers[0] as Address;
@@ -258,18 +248,17 @@ impl Block {
         extent: usize,
         transposed: bool,
         name: &str,
-    ) -> Result<Vec<SharedRun>, Raised> {
-        let bad = |message: String| Raised::new(FaultKind::BadDescriptor, caller, message);
-        let decoded = MatrixDescriptor::decode(descriptor)
-            .map_err(|problem| bad(format!("the descriptor {descriptor:#018x} of {name}: {problem}")))?;
-        let mut runs = vec![];
-        for run in decoded.runs(extent, transposed) {
-            let offset = self.shared.range(caller, run.address, RUN, RUN)?;
-            let claimed = self.shared.shadow.begin_read(offset, RUN, operation, knowledge);
+    ) -> Result<SharedOperand, Raised> {
+        let bad = |problem| Raised::new(FaultKind::BadDescriptor, caller, format!("operand {name}: {problem}"));
+        let major = if transposed { Major::Rows } else { Major::Depth };
+        let descriptor = Descriptor::decode(descriptor).map_err(bad)?;
+        let pieces = descriptor.pieces(major, extent as u32).map_err(bad)?;
+        for piece in &pieces {
+            let offset = self.shared.range(caller, piece.address, PIECE, PIECE)?;
+            let claimed = self.shared.shadow.begin_read(offset, PIECE, operation, knowledge);
             claimed.map_err(|conflict| self.conflict(caller, &format!("{name} of a wgmma reads"), conflict))?;
-            runs.push(SharedRun { offset, row: run.row as u32, depth: run.depth as u32, along_depth: run.along_depth });
         }
-        Ok(runs)
+        Ok(SharedOperand { major, pieces })
     }
 
     /// Takes the accumulators away from their threads until the wait; their name.
@@ -302,18 +291,12 @@ impl Block {
         first
     }
 
-    fn operand(&self, element: Element, runs: &[SharedRun], extent: usize) -> Vec<f32> {
-        let mut values = vec![0.0; extent * DEPTH];
-        for run in runs {
-            let mut bytes = [0; RUN as usize];
-            self.shared.read(run.offset, &mut bytes);
-            for (at, pair) in bytes.as_chunks::<2>().0.iter().enumerate() {
-                let (row, depth) = (run.row as usize, run.depth as usize);
-                let (row, depth) = if run.along_depth { (row, depth + at) } else { (row + at, depth) };
-                values[row * DEPTH + depth] = element.to_f32(u16::from_le_bytes(*pair));
-            }
-        }
-        values
+    fn operand(&self, element: Element, operand: &SharedOperand) -> Vec<f32> {
+        wgmma::operand_from_shared(element, operand.major, &operand.pieces, |address| {
+            let mut bytes = [0; PIECE as usize];
+            self.shared.read(address - SHARED_BASE, &mut bytes);
+            bytes
+        })
     }
 
     pub(crate) fn land_product(&mut self, operation: Operation, product: &Product) -> Result<(), Raised> {
@@ -324,10 +307,10 @@ impl Block {
         for other in earlier {
             self.land(other)?;
         }
-        let b = self.operand(product.element, &product.b, product.n);
+        let b = self.operand(product.element, &product.b);
         let a = match &product.a {
             OperandA::Registers(values) => values.clone(),
-            OperandA::Shared(runs) => self.operand(product.element, runs, ROWS),
+            OperandA::Shared(operand) => self.operand(product.element, operand),
         };
         let held = &mut self.warpgroups[product.group].accumulators;
         let found = held.iter_mut().find(|held| held.first == product.accumulators && held.n == product.n);
@@ -368,12 +351,12 @@ impl Block {
         let event = super::shadow::event(warpgroup.agent, warpgroup.time, caller.pc);
         for operation in finished {
             let Some(Work::Product(product)) = self.finish(operation)? else { continue };
-            let shared = product.b.iter().chain(match &product.a {
-                OperandA::Shared(runs) => runs.as_slice(),
+            let a: &[Piece] = match &product.a {
+                OperandA::Shared(operand) => &operand.pieces,
                 OperandA::Registers(_) => &[],
-            });
-            for run in shared {
-                self.shared.shadow.finish_read(run.offset, RUN, operation, event);
+            };
+            for piece in product.b.pieces.iter().chain(a) {
+                self.shared.shadow.finish_read(piece.address - SHARED_BASE, PIECE, operation, event);
             }
             let held = &mut self.warpgroups[group].accumulators;
             held.iter_mut()
