@@ -26,38 +26,53 @@ template <int N> __device__ __forceinline__ void registers_release() { asm volat
 "#;
 
 /// 256 floats go in and out; a block has 128 threads and 4 KiB of dynamic shared memory.
-fn run(body: &str, seed: u64, blocks: u32) -> Result<Vec<f32>, Box<Failure>> {
-    let source = format!(
-        "{PRELUDE}\nextern \"C\" __global__ void __launch_bounds__(128) kernel(const float* in, float* out) {{\n\
-         extern __shared__ __align__(1024) unsigned char shared[];\n\
-         float* tile = (float*)shared; const int t = threadIdx.x; const u32 tile_at = shared_address(shared), bar = tile_at + 2048;\n\
-         {body}\n}}"
-    );
-    let kernel = Kernel::new(&source, "kernel").expect("the kernel compiles");
-    let memory = Memory::new();
-    let (input, output) = (memory.allocate("in", 1024), memory.allocate("out", 1024));
-    let values: Vec<u8> = (0..256).flat_map(|value| (value as f32).to_le_bytes()).collect();
-    input.write(0, &values);
-    let launch = Launch { grid: [blocks, 1, 1], block: [128, 1, 1], shared_memory: 4096, seed, trace: false };
-    let arguments = [&input.address().to_le_bytes()[..], &output.address().to_le_bytes()];
-    kernel.launch(&memory, &launch, &arguments)?;
-    let bytes = output.read();
-    Ok(bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect())
+struct Compiled(Kernel);
+
+impl Compiled {
+    fn new(body: &str) -> Compiled {
+        let source = format!(
+            "{PRELUDE}\nextern \"C\" __global__ void __launch_bounds__(128) kernel(const float* in, float* out) {{\n\
+             extern __shared__ __align__(1024) unsigned char shared[];\n\
+             float* tile = (float*)shared; const int t = threadIdx.x; const u32 tile_at = shared_address(shared), bar = tile_at + 2048;\n\
+             {body}\n}}"
+        );
+        Compiled(Kernel::new(&source, "kernel").expect("the kernel compiles"))
+    }
+
+    fn run(&self, seed: u64, blocks: u32) -> Result<Vec<f32>, Box<Failure>> {
+        let memory = Memory::new();
+        let (input, output) = (memory.allocate("in", 1024), memory.allocate("out", 1024));
+        let values: Vec<u8> = (0..256).flat_map(|value| (value as f32).to_le_bytes()).collect();
+        input.write(0, &values);
+        let launch = Launch { grid: [blocks, 1, 1], block: [128, 1, 1], shared_memory: 4096, seed, trace: false };
+        let arguments = [&input.address().to_le_bytes()[..], &output.address().to_le_bytes()];
+        self.0.launch(&memory, &launch, &arguments)?;
+        let bytes = output.read();
+        Ok(bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect())
+    }
 }
 
 #[track_caller]
 fn finds(kind: FaultKind, body: &str) -> Failure {
-    let found = (0..10).find_map(|seed| run(body, seed, 1).err());
+    finds_one_of(&[kind], body)
+}
+
+/// What is found first may depend on the order of threads.
+#[track_caller]
+fn finds_one_of(kinds: &[FaultKind], body: &str) -> Failure {
+    let kernel = Compiled::new(body);
+    let found = (0..10).find_map(|seed| kernel.run(seed, 1).err());
     let failure = *found.unwrap_or_else(|| panic!("no fault in\n{body}"));
-    assert_eq!(failure.fault.kind, kind, "{failure}");
+    assert!(kinds.contains(&failure.fault.kind), "{failure}");
     assert!(!failure.fault.place.lines.is_empty(), "the fault has no line: {failure}");
     failure
 }
 
 #[track_caller]
 fn passes(body: &str) -> Vec<f32> {
-    let mut results: Vec<Vec<f32>> =
-        (0..10).map(|seed| run(body, seed, 1).unwrap_or_else(|failure| panic!("{failure}"))).collect();
+    let kernel = Compiled::new(body);
+    let run = |seed| kernel.run(seed, 1).unwrap_or_else(|failure| panic!("{failure}"));
+    let mut results: Vec<Vec<f32>> = (0..10).map(run).collect();
     results.dedup_by(|a, b| a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits())));
     assert_eq!(results.len(), 1, "every seed gives the same");
     results.remove(0)
@@ -82,9 +97,9 @@ fn bounds_and_alignment() {
 
 #[test]
 fn shared_memory_is_ordered_by_barriers() {
-    let good = "tile[t] = in[t]; __syncthreads(); out[t] = tile[127 - t];";
+    let good = "tile[t] = 0.f; __syncthreads(); tile[t] = in[t]; group_barrier(1, 128); out[t] = tile[127 - t];";
     assert_eq!(passes(good)[..2], [127.0, 126.0]);
-    let failure = finds(FaultKind::Race, &good.replace("__syncthreads();", "if (t > 500) tile[0] = 1.f;"));
+    let failure = finds(FaultKind::Race, &good.replace("group_barrier(1, 128);", ""));
     assert_eq!(failure.fault.history.len(), 1, "{failure}");
     finds(FaultKind::Uninitialized, "out[t] = tile[t];");
     finds(FaultKind::Race, "tile[t] = 0.f; __syncthreads(); out[t] = tile[127 - t]; tile[t] = 1.f;");
@@ -95,10 +110,10 @@ fn shared_memory_is_ordered_by_barriers() {
 
 #[test]
 fn blocks_do_not_share() {
-    let failure = (0..10).find_map(|seed| run("out[t] = in[t];", seed, 2).err()).expect("two blocks write the same");
+    let failure = Compiled::new("out[t] = in[t];").run(0, 2).err().expect("two blocks write the same");
     assert_eq!(failure.fault.kind, FaultKind::Race, "{failure}");
-    run("out[t + 128 * blockIdx.x] = in[t];", 0, 2).unwrap();
-    run("atomicAdd(out + t, 1.f);", 0, 2).unwrap();
+    Compiled::new("out[t + 128 * blockIdx.x] = in[t];").run(0, 2).unwrap();
+    Compiled::new("atomicAdd(out + t, 1.f);").run(0, 2).unwrap();
 }
 
 #[test]
@@ -107,7 +122,10 @@ fn copies_are_waited_for() {
     assert_eq!(passes(good)[0], 255.0);
     finds(FaultKind::CopyInFlight, &good.replace("copy_async_wait<0>();", ""));
     finds(FaultKind::CopyInFlight, &good.replace("copy_async_wait<0>", "copy_async_wait<1>"));
-    finds(FaultKind::Race, &good.replace("__syncthreads();", ""));
+    finds_one_of(
+        &[FaultKind::Race, FaultKind::Uninitialized, FaultKind::CopyInFlight],
+        &good.replace("__syncthreads();", ""),
+    );
     finds(FaultKind::UnfinishedAtExit, "copy_async(tile_at + 16 * t, in); copy_async_commit();");
 }
 
@@ -129,7 +147,8 @@ fn bulk_copies_signal_barriers() {
         FaultKind::BarrierMisuse,
         "if (t == 0) barrier_init(bar, 4); __syncthreads(); if (t < 5) barrier_arrive(bar);\nif (t == 0) barrier_init(bar, 4); __syncthreads(); tile[512] = 1.f;",
     );
-    finds(FaultKind::Race, "if (t == 0) barrier_init(bar, 128); barrier_arrive(bar);");
+    let unordered = [FaultKind::Race, FaultKind::BarrierMisuse];
+    finds_one_of(&unordered, "if (t == 0) barrier_init(bar, 128); barrier_arrive(bar);");
 }
 
 #[test]
