@@ -6,8 +6,9 @@ use attn_dsl::definition::Definition;
 
 use super::case::{Arguments, Case};
 use super::tolerance::{Comparison, Tolerance};
-use crate::attention::{Attention, Device};
+use crate::attention::Attention;
 use crate::call::Call;
+use crate::device::Device;
 use crate::error::Error;
 use crate::oracle::{Magnitudes, Naive, StatisticKind, statistic_kind};
 use crate::tensor::{DType, Location, Tensor};
@@ -89,10 +90,12 @@ pub fn check_arguments(attention: &Attention, arguments: &Arguments) -> Result<V
     let Magnitudes { output: output_magnitude, gradients: magnitudes } = oracle.magnitudes(&grad, statistic.as_deref());
 
     let device = attention.device();
-    let [q, k, v, output_grad] = [q, k, v, output_grad].map(|tensor| tensor.to_device(device));
+    let named = [("q", q), ("k", k), ("v", v), ("output_grad", output_grad)];
+    let [q, k, v, output_grad] = named.map(|(name, tensor)| tensor.to_device_as(device, name));
     let (q, k, v, output_grad) = (q?, k?, v?, output_grad?);
     let parameters = parameters.to_device(device)?;
-    let statistic_grad = statistic_grad.as_ref().map(|tensor| tensor.to_device(device)).transpose()?;
+    let statistic_grad =
+        statistic_grad.as_ref().map(|tensor| tensor.to_device_as(device, "statistic_grad")).transpose()?;
     let on_device = attention.forward(&q, &k, &v, &parameters)?;
     let output = on_device.to_host()?;
     let actual =

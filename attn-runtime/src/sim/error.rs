@@ -1,0 +1,72 @@
+//! What can go wrong on a simulated GPU: a kernel that cannot be made for it, and a kernel that is wrong.
+
+use std::fmt;
+
+use attn_dsl::plan::Target;
+use attn_sim::{BuildError, Failure, FaultKind};
+
+/// Why the simulator did not compute a call.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimError {
+    /// A kernel could not be made ready for the simulator.
+    #[error("{file_name} cannot be made ready for the simulator: {error}")]
+    Build {
+        /// The name of the kernel's text.
+        file_name: String,
+        /// What failed.
+        error: BuildError,
+    },
+    /// A kernel that no GPU of the target could launch.
+    #[error(
+        "{file_name} asks for {requested} bytes of shared memory a block, {target} allows {limit}; choose smaller tiles or fewer stages"
+    )]
+    SharedMemory {
+        /// The name of the kernel's text.
+        file_name: String,
+        /// Bytes asked for.
+        requested: usize,
+        /// The target.
+        target: Target,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// A kernel did what it must not do.
+    #[error(transparent)]
+    Fault(Box<SimFault>),
+}
+
+/// What a kernel did wrong, in which call, and how to see it again.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SimFault {
+    /// The name of the kernel's text.
+    pub file_name: String,
+    /// The variant, the type and the extents of the call.
+    pub call: String,
+    /// The device's seed.
+    pub seed: u64,
+    /// The simulator's report.
+    pub failure: Box<Failure>,
+}
+
+impl SimFault {
+    /// The kind of mistake.
+    pub fn kind(&self) -> FaultKind {
+        self.failure.fault.kind
+    }
+}
+
+impl fmt::Display for SimFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SimFault { file_name, call, seed, failure } = self;
+        let report = failure.to_string();
+        write!(
+            f,
+            "{file_name} is wrong, in {call}:\n{}\nSee it again with `--device sim --seed {seed}` or `Device::sim({seed})`",
+            report.trim_end()
+        )
+    }
+}
+
+impl std::error::Error for SimFault {}
