@@ -41,6 +41,8 @@ pub use attn_runtime::{
 };
 
 pub use attn_runtime::cuda;
+#[cfg(feature = "sim")]
+pub use attn_runtime::sim;
 
 /// The compiler's stages, for tools that look at a variant or write its kernels to files.
 ///

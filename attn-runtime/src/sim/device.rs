@@ -198,7 +198,7 @@ impl LoadedKernel for SimKernel {
             Err(failure) => {
                 self.device.keep_trace(&self.file_name, failure.trace.clone());
                 let file_name = self.file_name.clone();
-                let fault = SimFault { file_name, call: call.to_string(), seed: options.seed, failure };
+                let fault = SimFault { file_name, call: call.to_string(), options: *options, failure };
                 Err(SimError::Fault(Box::new(fault)).into())
             }
         }

@@ -5,6 +5,8 @@ use std::fmt;
 use attn_dsl::plan::Target;
 use attn_sim::{BuildError, Failure, FaultKind};
 
+use super::device::SimOptions;
+
 /// Why the simulator did not compute a call.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -44,8 +46,8 @@ pub struct SimFault {
     pub file_name: String,
     /// The variant, the type and the extents of the call.
     pub call: String,
-    /// The device's seed.
-    pub seed: u64,
+    /// The device's options: its seed and target.
+    pub options: SimOptions,
     /// The simulator's report.
     pub failure: Box<Failure>,
 }
@@ -59,13 +61,14 @@ impl SimFault {
 
 impl fmt::Display for SimFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SimFault { file_name, call, seed, failure } = self;
+        let SimFault { file_name, call, options: SimOptions { seed, target, .. }, failure } = self;
         let report = failure.to_string();
-        write!(
-            f,
-            "{file_name} is wrong, in {call}:\n{}\nSee it again with `--device sim --seed {seed}` or `Device::sim({seed})`",
-            report.trim_end()
-        )
+        writeln!(f, "{file_name} is wrong, in {call}, on sim (seed {seed}):\n{}", report.trim_end())?;
+        if *target == SimOptions::default().target {
+            write!(f, "See it again with `--device sim --seed {seed}` or `Device::sim({seed})`")
+        } else {
+            write!(f, "See it again with `SimOptions::new({seed}).target(Target::{target:?})`")
+        }
     }
 }
 
