@@ -67,6 +67,8 @@ pub mod compiler {
 pub mod testing {
     pub use attn_dsl::testing::*;
     pub use attn_runtime::testing::*;
+
+    pub use crate::gallery::arguments::arguments as gallery_arguments;
 }
 
 /// The README's examples are tests.

@@ -9,6 +9,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use attn::gallery::{self, Entry};
+use attn::testing::gallery_arguments;
 use attn::{Attention, Device};
 use attn_runtime::testing::check_arguments;
 use rayon::prelude::*;
@@ -19,7 +20,6 @@ use self::cases::{Effort, TestCase};
 use super::table;
 use crate::Verdict;
 use crate::device::{DeviceArgs, ElementName, is_simulated, name_of_all};
-use crate::recipe::test_arguments;
 use crate::variant::with_mask;
 
 #[derive(clap::Args)]
@@ -150,7 +150,7 @@ impl Finding {
                 &prepared.insert((test.mask, attention)).1
             }
         };
-        let arguments = test_arguments(attention.definition(), &test.case).context("making the arguments")?;
+        let arguments = gallery_arguments(attention.definition(), &test.case).context("making the arguments")?;
         let mut misses = Vec::new();
         for mut comparison in check_arguments(attention, &arguments)? {
             comparison.tolerance *= self.factor;

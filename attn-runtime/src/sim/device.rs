@@ -207,6 +207,8 @@ impl LoadedKernel for SimKernel {
 
 #[cfg(test)]
 mod tests {
+    use attn_sim::FaultKind;
+
     use super::*;
 
     #[test]
@@ -241,5 +243,35 @@ mod tests {
         };
         let error = device.compile(&source).err().unwrap().to_string();
         assert!(error.contains("a.cu asks for 102400 bytes") && error.contains("sm_86 allows 101376"), "{error}");
+    }
+
+    #[test]
+    fn a_fault_names_kernel_call_and_seed() {
+        let device = SimDevice::new(SimOptions::new(7).traced());
+        let text = "struct Arguments { float* values; };\n\
+            extern \"C\" __global__ void outside(Arguments arguments) { arguments.values[threadIdx.x] = 1.0f; }\n";
+        let target = device.target().unwrap();
+        let source = KernelSource { text, file_name: "outside.cu", entry: "outside", target, shared_memory: 0 };
+        let kernel = device.compile(&source).unwrap();
+        let memory = device.allocate("values", 32 * 4).unwrap();
+        let launch = |threads| {
+            let launch = KernelLaunch { grid: [1; 3], threads, shared_memory: 0 };
+            // SAFETY: the simulator stops a kernel before an access outside of its memory.
+            unsafe { kernel.launch(launch, memory.address().to_ne_bytes().to_vec(), &"the call") }
+        };
+        launch(32).unwrap();
+        assert_eq!(memory.download().unwrap(), 1f32.to_ne_bytes().repeat(32));
+        let error = launch(64).unwrap_err();
+        assert!(
+            matches!(&error, Error::Sim(SimError::Fault(fault)) if fault.kind() == FaultKind::OutOfBounds),
+            "{error}"
+        );
+        let report = error.to_string();
+        for part in ["outside.cu is wrong, in the call, on sim (seed 7)", "`values`", "--device sim --seed 7"] {
+            assert!(report.contains(part), "{part}: {report}");
+        }
+        let traces = device.take_traces();
+        assert_eq!(traces.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["outside.cu"; 2]);
+        assert!(device.take_traces().is_empty());
     }
 }

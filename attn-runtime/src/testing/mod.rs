@@ -14,8 +14,7 @@
 //! With the feature `sim` the same line runs the generated kernels of a GPU, without one, and finds races and early reads in
 //! them. It is slow: small shapes and several seeds find more than large shapes.
 //!
-#![cfg_attr(feature = "sim", doc = "```")]
-#![cfg_attr(not(feature = "sim"), doc = "```ignore")]
+//! ```
 //! use attn_runtime::testing::{Case, Shape, check_variant};
 //! use attn_runtime::{DType, Device};
 //!
