@@ -5,7 +5,7 @@
 //! a wrong result.
 
 use attn::sim::{SimDevice, SimOptions};
-use attn::testing::{Case, Shape, check_arguments, gallery_arguments};
+use attn::testing::{Case, Expected, Shape, gallery_arguments};
 use attn::{Attention, DType, Device, gallery};
 use rayon::prelude::*;
 
@@ -40,15 +40,16 @@ fn check_gallery(dtype: DType, mask: &str, shapes: &[Shape]) {
 /// What a variant missed.
 fn check(entry: &gallery::Entry, dtype: DType, mask: &str, shapes: &[Shape]) -> Vec<String> {
     let definition = (entry.definition)().with_mask(mask).unwrap();
+    let attentions = SEEDS.map(|seed| Attention::new(&definition, &Device::sim(seed)).unwrap());
     let mut misses = Vec::new();
-    for seed in SEEDS {
-        let device = Device::sim(seed);
-        let attention = Attention::new(&definition, &device).unwrap();
-        for (at, &shape) in shapes.iter().enumerate() {
-            // layouts and broadcast parameters take turns
-            let case = Case { shape, dtype, strided: at % 2 == 0, broadcast: at % 2 == 1, ..Case::default() };
-            let what = format!("{} {case} mask {mask} on {device}", entry.name);
-            match check_arguments(&attention, &gallery_arguments(&definition, &case).unwrap()) {
+    for (at, &shape) in shapes.iter().enumerate() {
+        // layouts and broadcast parameters take turns
+        let case = Case { shape, dtype, strided: at % 2 == 0, broadcast: at % 2 == 1, ..Case::default() };
+        let arguments = gallery_arguments(&definition, &case).unwrap();
+        let expected = Expected::new(&attentions[0], &arguments).unwrap();
+        for attention in &attentions {
+            let what = format!("{} {case} mask {mask} on {}", entry.name, attention.device());
+            match expected.compare(attention) {
                 Ok(comparisons) => {
                     let missed = comparisons.iter().filter(|comparison| !comparison.passed());
                     misses.extend(missed.map(|comparison| format!("{what}: {comparison}")));

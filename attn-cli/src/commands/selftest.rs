@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use attn::gallery::{self, Entry};
 use attn::testing::gallery_arguments;
 use attn::{Attention, Device};
-use attn_runtime::testing::check_arguments;
+use attn_runtime::testing::{Comparison, Expected};
 use rayon::prelude::*;
 use regex::Regex;
 use serde_json::{Value, json};
@@ -118,53 +118,63 @@ fn test(entry: &'static Entry, element: ElementName, cases: &[TestCase], factor:
         worst: BTreeMap::new(),
         misses: Vec::new(),
     };
-    for device in devices {
-        let mut masked: Option<(Option<&str>, Attention)> = None;
-        let of = if devices.len() > 1 { format!(" on {device}") } else { String::new() };
-        for test in cases {
-            let found = finding.add(entry, test, device, &mut masked);
-            let missed = found.unwrap_or_else(|error| vec![format!("{error:#}")]);
-            finding.misses.extend(missed.iter().map(|miss| format!("{test}{of}: {miss}")));
+    let mut prepared = None;
+    for test in cases {
+        if let Err(error) = finding.add(entry, test, devices, &mut prepared) {
+            finding.misses.push(format!("{test}: {error:#}"));
         }
     }
     finding
 }
 
+/// The attentions of a mask, one a device.
+type Prepared = (Option<&'static str>, Vec<Attention>);
+
 impl Finding {
-    /// Runs one case and says what missed. `prepared` is the attention of the last one, for its mask.
+    /// Runs one case on every device. `prepared` is what the last one ran on, for its mask.
     fn add(
         &mut self,
         entry: &Entry,
         test: &TestCase,
-        device: &Device,
-        prepared: &mut Option<(Option<&'static str>, Attention)>,
-    ) -> Result<Vec<String>> {
-        let attention = match prepared {
-            Some((mask, attention)) if *mask == test.mask => attention,
+        devices: &[Device],
+        prepared: &mut Option<Prepared>,
+    ) -> Result<()> {
+        let attentions = match prepared {
+            Some((mask, attentions)) if *mask == test.mask => attentions,
             _ => {
-                let definition = (entry.definition)();
-                let attention = match test.mask {
-                    Some(mask) => Attention::new(&with_mask(definition, mask)?, device)?,
-                    None => Attention::new(definition, device)?,
+                let definition = match test.mask {
+                    Some(mask) => &with_mask((entry.definition)(), mask)?,
+                    None => (entry.definition)(),
                 };
-                &prepared.insert((test.mask, attention)).1
+                let attentions = devices.iter().map(|device| Ok(Attention::new(definition, device)?));
+                &prepared.insert((test.mask, attentions.collect::<Result<_>>()?)).1
             }
         };
-        let arguments = gallery_arguments(attention.definition(), &test.case).context("making the arguments")?;
-        let mut misses = Vec::new();
-        for mut comparison in check_arguments(attention, &arguments)? {
-            comparison.tolerance *= self.factor;
-            if !comparison.passed() {
-                misses.push(comparison.to_string());
-            }
-            let found = Worst { error: comparison.rms_relative, tolerance: comparison.tolerance };
-            let worst = self.worst.entry(comparison.name).or_insert(found);
-            // An error that is no number must not be lost to a later one.
-            if found.error > worst.error || found.error.is_nan() {
-                *worst = found;
+        let first = attentions.first().context("there is a device")?;
+        let arguments = gallery_arguments(first.definition(), &test.case).context("making the arguments")?;
+        let expected = Expected::new(first, &arguments)?;
+        for attention in attentions {
+            let on = if devices.len() > 1 { format!(" on {}", attention.device()) } else { String::new() };
+            match expected.compare(attention) {
+                Ok(comparisons) => comparisons.into_iter().for_each(|found| self.count(&format!("{test}{on}"), found)),
+                Err(error) => self.misses.push(format!("{test}{on}: {:#}", anyhow::Error::from(error))),
             }
         }
-        Ok(misses)
+        Ok(())
+    }
+
+    /// Takes up one comparison of a case.
+    fn count(&mut self, test: &str, mut comparison: Comparison) {
+        comparison.tolerance *= self.factor;
+        if !comparison.passed() {
+            self.misses.push(format!("{test}: {comparison}"));
+        }
+        let found = Worst { error: comparison.rms_relative, tolerance: comparison.tolerance };
+        let worst = self.worst.entry(comparison.name).or_insert(found);
+        // An error that is no number must not be lost to a later one.
+        if found.error > worst.error || found.error.is_nan() {
+            *worst = found;
+        }
     }
 
     /// The worst error of the tensors that `which` holds for.

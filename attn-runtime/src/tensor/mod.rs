@@ -18,6 +18,7 @@ pub(crate) use host::{HostBuffer, with_host};
 
 /// Where a tensor's memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Location {
     /// Memory of the host.
     Host,

@@ -37,7 +37,7 @@ mod strategy;
 mod tolerance;
 
 pub use case::{Arguments, Case, Shape};
-pub use check::{CaseReport, Report, check_arguments, check_variant};
+pub use check::{CaseReport, Expected, Report, check_arguments, check_variant};
 pub use gradient::gradient_check;
 pub use kernels::{GeneratedKernels, generated_kernels, kernel_snapshot, resource_snapshot};
 pub use random::Random;
