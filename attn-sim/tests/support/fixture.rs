@@ -44,8 +44,7 @@ pub fn copy_ring(tiles: usize) -> Case {
 pub fn named_barrier_hand_off(rounds: usize) -> Case {
     let mut random = Random::new(15);
     let input: Vec<u32> = (0..rounds * 64).map(|_| random.word()).collect();
-    let expected: Vec<u32> =
-        (0..rounds * 64).map(|i| input[i / 64 * 64 + (i % 64 ^ 33)].wrapping_add((i / 64) as u32)).collect();
+    let expected: Vec<u32> = (0..rounds * 64).map(|i| input[i ^ 33].wrapping_add((i / 64) as u32)).collect();
     Case::new("named_barrier_hand_off", with_prelude(&[], COPIES), "named_barrier_hand_off", 128)
         .reads("in", bytes(input))
         .writes("out", bytes(expected))

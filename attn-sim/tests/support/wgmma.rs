@@ -57,7 +57,7 @@ impl Wgmma {
 
     /// The function.
     pub fn text(&self) -> String {
-        assert!(self.n % 8 == 0 && (8..=256).contains(&self.n), "{self:?}");
+        assert!(self.n.is_multiple_of(8) && (8..=256).contains(&self.n), "{self:?}");
         assert!(!(self.a_in_registers && self.a_transposed), "A in registers has its depth contiguous: {self:?}");
         let registers = self.n / 2;
         let list = |from: usize, count: usize| {

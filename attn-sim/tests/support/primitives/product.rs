@@ -18,54 +18,65 @@ struct Operand {
     steps: [usize; 8],
 }
 
+/// How `rows` x `DEPTH` elements lie in shared memory: without `transposed` the depth is contiguous, with it the rows are.
+#[derive(Clone, Copy)]
+struct Layout {
+    rows: usize,
+    swizzle: Swizzle,
+    transposed: bool,
+}
+
+impl Layout {
+    /// Elements of one row of a chunk, which is as wide as the swizzle.
+    fn chunk(self) -> usize {
+        self.swizzle.span() / 2
+    }
+
+    /// Bytes that lead to the next chunk (without a swizzle: the next block of 8 x 8 along the depth), and to the next 8.
+    fn leading_and_stride(self) -> (usize, usize) {
+        match (self.swizzle, self.transposed) {
+            (Swizzle::None, false) => (self.rows * 16, 128),
+            (Swizzle::None, true) => (128, DEPTH / 8 * 128),
+            // not used: steps name their chunk
+            (swizzle, false) => (16, 8 * swizzle.span()),
+            (swizzle, true) => (DEPTH * swizzle.span(), 8 * swizzle.span()),
+        }
+    }
+
+    /// Where an element lies before the exchange of pieces.
+    fn place(self, row: usize, k: usize) -> usize {
+        let (leading, stride) = self.leading_and_stride();
+        let (span, chunk) = (self.swizzle.span(), self.chunk());
+        match (self.swizzle, self.transposed) {
+            (Swizzle::None, false) => k / 8 * leading + row / 8 * stride + row % 8 * 16 + k % 8 * 2,
+            (Swizzle::None, true) => k / 8 * leading + row / 8 * stride + k % 8 * 16 + row % 8 * 2,
+            (_, false) => k / chunk * self.rows * span + row * span + k % chunk * 2,
+            (_, true) => row / chunk * leading + k * span + row % chunk * 2,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        let rows = if self.transposed { self.rows.next_multiple_of(self.chunk()) } else { self.rows };
+        rows * DEPTH * 2
+    }
+}
+
 impl Operand {
-    /// Lays out `rows` x `DEPTH` elements. Without `transposed`, the depth is contiguous; with it, the rows are.
-    fn new(elements: &[u16], rows: usize, swizzle: Swizzle, transposed: bool) -> Self {
-        let span = swizzle.span();
-        let chunk = span / 2; // elements of one row of a chunk
-        let (place, leading, stride, step): (
-            Box<dyn Fn(usize, usize) -> usize>,
-            usize,
-            usize,
-            Box<dyn Fn(usize) -> usize>,
-        ) = match (swizzle, transposed) {
-            // blocks of 8 x 8 elements, 128 bytes each; `leading` leads along the depth
-            (Swizzle::None, false) => {
-                let leading = rows * 16;
-                let place = move |row: usize, k: usize| k / 8 * leading + row / 8 * 128 + row % 8 * 16 + k % 8 * 2;
-                (Box::new(place), leading, 128, Box::new(move |step| 2 * step * leading))
-            }
-            (Swizzle::None, true) => {
-                let stride = DEPTH / 8 * 128;
-                let place = move |row: usize, k: usize| row / 8 * stride + k / 8 * 128 + k % 8 * 16 + row % 8 * 2;
-                (Box::new(place), 128, stride, Box::new(|step| 2 * step * 128))
-            }
-            // chunks of columns as wide as the swizzle; `leading` is not used
-            (_, false) => {
-                let place = move |row: usize, k: usize| k / chunk * rows * span + row * span + k % chunk * 2;
-                let step = move |step: usize| 16 * step / chunk * rows * span + 16 * step % chunk * 2;
-                (Box::new(place), 16, 8 * span, Box::new(step))
-            }
-            // chunks of rows as wide as the swizzle; `leading` leads from chunk to chunk
-            (_, true) => {
-                let place = move |row: usize, k: usize| row / chunk * DEPTH * span + k * span + row % chunk * 2;
-                (Box::new(place), DEPTH * span, 8 * span, Box::new(move |step| 16 * step * span))
-            }
-        };
-        let last = if transposed { rows.next_multiple_of(chunk) } else { rows };
-        let mut image = vec![0; last * DEPTH * 2];
+    fn new(elements: &[u16], layout: Layout) -> Self {
+        let mut image = vec![0; layout.bytes()];
         for (index, element) in elements.iter().enumerate() {
-            let at = swizzle.place(place(index / DEPTH, index % DEPTH));
+            let at = layout.swizzle.place(layout.place(index / DEPTH, index % DEPTH));
             image[at..at + 2].copy_from_slice(&element.to_ne_bytes());
         }
-        let code = match swizzle {
+        let swizzle = match layout.swizzle {
             Swizzle::None => 0,
             Swizzle::Bytes128 => 1,
             Swizzle::Bytes64 => 2,
             Swizzle::Bytes32 => 3,
         };
-        let steps = std::array::from_fn(|i| if i < STEPS { step(i) } else { 0 });
-        Self { image, leading, stride, swizzle: code, steps }
+        let (leading, stride) = layout.leading_and_stride();
+        let steps = std::array::from_fn(|step| if step < STEPS { layout.place(0, 16 * step) } else { 0 });
+        Self { image, leading, stride, swizzle, steps }
     }
 
     /// `struct Operand` of the kernel.
@@ -89,11 +100,13 @@ fn case(wgmma: Wgmma, a_swizzle: Swizzle, b_swizzle: Swizzle) -> Case {
         };
         values.iter().map(bits).collect()
     };
-    let mut a_operand = Operand::new(&round(&a), 64, a_swizzle, wgmma.a_transposed);
+    let mut a_operand =
+        Operand::new(&round(&a), Layout { rows: 64, swizzle: a_swizzle, transposed: wgmma.a_transposed });
     if wgmma.a_in_registers {
         a_operand.image = bytes(round(&a)); // by rows: the kernel takes fragments from global memory
     }
-    let b_operand = Operand::new(&round(&b), wgmma.n, b_swizzle, wgmma.b_transposed);
+    let b_operand =
+        Operand::new(&round(&b), Layout { rows: wgmma.n, swizzle: b_swizzle, transposed: wgmma.b_transposed });
     let kernel = format!(
         "#define N {}\n#define K_STEPS {STEPS}\n#define A_IN_REGISTERS {}\n#define MULTIPLY {}\n{}",
         wgmma.n,

@@ -39,9 +39,9 @@ impl Boxes {
         (0..count)
             .map(|index| {
                 let (mut rest, mut offset) = (index, Some(0_usize));
-                for axis in 0..self.rank() {
+                for (axis, &begin) in coordinate.iter().enumerate() {
                     let extent = self.box_extents[axis] as usize;
-                    let position = i64::from(coordinate[axis]) + (rest % extent) as i64;
+                    let position = i64::from(begin) + (rest % extent) as i64;
                     rest /= extent;
                     let stride = if axis == 0 { bytes } else { self.strides[axis - 1] as usize };
                     let inside = (0..self.extents[axis] as i64).contains(&position);
@@ -190,9 +190,9 @@ pub fn cases() -> Vec<Case> {
 
     let other_rank = |extents: &[u64], box_extents: &[u32], swizzle, coordinates: &[&[i32]]| {
         let mut strides: Vec<u64> = Vec::new();
-        for axis in 0..extents.len() - 1 {
+        for (axis, extent) in extents[..extents.len() - 1].iter().enumerate() {
             let below = strides.last().copied().unwrap_or(2);
-            strides.push((below * extents[axis]).next_multiple_of(16) + 16 * axis as u64);
+            strides.push((below * extent).next_multiple_of(16) + 16 * axis as u64);
         }
         Boxes {
             element: Element::Bf16,

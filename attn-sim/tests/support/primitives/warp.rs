@@ -53,11 +53,7 @@ fn conversions() -> Case {
     // halfway between two bf16, two f16, two tf32; the largest ones and beyond; subnormal ones; special ones
     let mantissas =
         [0x0000_8000_u32, 0x0001_8000, 0x0000_1000, 0x0000_3000, 0x0000_7fff, 0x0000_8001, 0x0000_0fff, 0x0000_1001];
-    input.extend(
-        mantissas
-            .iter()
-            .flat_map(|bits| [0x3f80_0000 | bits, 0xc2f0_0000 | bits, 0x0000_0000 | bits].map(f32::from_bits)),
-    );
+    input.extend(mantissas.iter().flat_map(|bits| [0x3f80_0000 | bits, 0xc2f0_0000 | bits, *bits].map(f32::from_bits)));
     input.extend([65504.0, 65519.9, 65520.0, -65536.0, f32::MAX, f32::MIN, 3.389_531_4e38, 3.4e38]);
     input.extend([6.1e-5, 5.96e-8, 2.98e-8, 2.99e-8, -1e-8, f32::MIN_POSITIVE, 1e-40]);
     input.extend([0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::from_bits(0xff80_0001)]);
