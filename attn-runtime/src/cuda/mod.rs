@@ -32,6 +32,7 @@ mod module;
 pub mod nvrtc;
 mod pool;
 mod searched;
+mod tensor_map;
 pub mod testing;
 
 pub use cache::{Compile, KernelCache, KernelRequest};
@@ -44,3 +45,4 @@ pub use memory::Buffer;
 pub use module::{Kernel, KernelResources, LoadError, Module};
 pub use nvrtc::{Compilation, Nvrtc, NvrtcError, ResourceUsage, default_options};
 pub use searched::Searched;
+pub use tensor_map::{TensorDescription, TensorElement, TensorMap, TensorSwizzle};
