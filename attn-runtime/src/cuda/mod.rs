@@ -31,6 +31,7 @@ mod module;
 pub mod nvrtc;
 mod pool;
 mod searched;
+mod tensor_map;
 pub mod testing;
 
 pub use cache::{Compile, KernelCache, KernelRequest};
@@ -42,3 +43,4 @@ pub use memory::Buffer;
 pub use module::{Kernel, KernelResources, LoadError, Module};
 pub use nvrtc::{Compilation, Nvrtc, NvrtcError, ResourceUsage, default_options};
 pub use searched::Searched;
+pub use tensor_map::{TensorDescription, TensorElement, TensorMap, TensorSwizzle};
