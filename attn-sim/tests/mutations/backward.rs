@@ -80,15 +80,6 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         expected: &[Fault(OverwrittenInFlight), Fault(Race), Fault(CopyInFlight)],
     },
     Mutation {
-        name: "do is released while dv still reads it",
-        fixture: Backward,
-        edits: &[(
-            "        wgmma_wait<1>();   // dv\n        pin(dv);\n        release(DO_EMPTY + 8 * stage);\n",
-            "        release(DO_EMPTY + 8 * stage);\n        wgmma_wait<1>();   // dv\n        pin(dv);\n",
-        )],
-        expected: &[Fault(OverwrittenInFlight), Fault(Race), Fault(CopyInFlight)],
-    },
-    Mutation {
         name: "dq is stored before its products are done",
         fixture: Backward,
         edits: &[("        wgmma_wait<1>();   // dq\n", "        wgmma_wait<2>();   // dq\n")],

@@ -170,8 +170,8 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "a stage of k is released before the products that read it are done",
         fixture: ForwardCausal,
         edits: &[(
-            "            wgmma_wait<1>();   // the scores\n            pin(s);\n            release(shared + K_EMPTY + 8 * place.stage);\n",
-            "            release(shared + K_EMPTY + 8 * place.stage);\n            wgmma_wait<1>();   // the scores\n            pin(s);\n",
+            "        wgmma_wait<0>();\n        pin(s);\n        release(shared + K_EMPTY);\n",
+            "        release(shared + K_EMPTY);\n        wgmma_wait<0>();\n        pin(s);\n",
         )],
         expected: &[Fault(OverwrittenInFlight), Fault(Race), Fault(CopyInFlight)],
     },

@@ -22,7 +22,8 @@ pub(super) const MUTATIONS: &[(Mutation, &str)] = &[
             expected: &[],
         },
         "turns are for speed only, and time is not simulated",
-    )(
+    ),
+    (
         Mutation {
             name: "the proxy fence comes after the barrier",
             fixture: Backward,
