@@ -67,10 +67,15 @@ impl Block {
             return Err(Raised::new(FaultKind::Divergence, caller, message));
         }
         let gatherings = &mut self.collectives.warps[caller.warp()];
-        if let Some(other) = gatherings
-            .iter()
-            .find(|other| other.mask & mask != 0 && (other.mask != mask || other.name != name || other.key != key))
-        {
+        // lanes may wait for others that are in a collective of their own; not for each other
+        let stuck = |other: &&Gathering| match other.mask == mask {
+            true => other.name != name || other.key != key,
+            false => {
+                other.mask & (1 << lane) != 0
+                    && other.members.iter().any(|member| mask & (1 << (member.thread % WARP)) != 0)
+            }
+        };
+        if let Some(other) = gatherings.iter().find(stuck) {
             let first = other.members[0];
             let message = if other.name == name {
                 format!(

@@ -4,17 +4,18 @@ struct Box { int coordinate[5]; };
 
 DEVICE void load_box(u32 to, const TensorMap* map, u32 barrier, const Box& box) {
     const int* const c = box.coordinate;
-#if RANK == 1
-    tensor_load(to, map, barrier, c[0]);
-#elif RANK == 2
-    tensor_load(to, map, barrier, c[0], c[1]);
-#elif RANK == 3
-    tensor_load(to, map, barrier, c[0], c[1], c[2]);
-#elif RANK == 4
-    tensor_load(to, map, barrier, c[0], c[1], c[2], c[3]);
-#else
-    tensor_load(to, map, barrier, c[0], c[1], c[2], c[3], c[4]);
-#endif
+    if (RANK == 1) tensor_load(to, map, barrier, c[0]);
+    else if (RANK == 2) tensor_load(to, map, barrier, c[0], c[1]);
+    else if (RANK == 3) tensor_load(to, map, barrier, c[0], c[1], c[2]);
+    else if (RANK == 4) tensor_load(to, map, barrier, c[0], c[1], c[2], c[3]);
+    else tensor_load(to, map, barrier, c[0], c[1], c[2], c[3], c[4]);
+}
+// Of a tensor of two to four axes.
+DEVICE void store_box(const TensorMap* map, u32 from, const Box& box) {
+    const int* const c = box.coordinate;
+    if (RANK == 2) tensor_store(map, from, c[0], c[1]);
+    else if (RANK == 3) tensor_store(map, from, c[0], c[1], c[2]);
+    else tensor_store(map, from, c[0], c[1], c[2], c[3]);
 }
 
 // out[box]: the bytes of shared memory that loading it gives. Two buffers: a load is under way while the last one is read.
@@ -41,18 +42,6 @@ tensor_loads(const __grid_constant__ TensorMap map, const Box* boxes, u32* out, 
     }
 }
 
-#if RANK >= 2
-DEVICE void store_box(const TensorMap* map, u32 from, const Box& box) {
-    const int* const c = box.coordinate;
-#if RANK == 2
-    tensor_store(map, from, c[0], c[1]);
-#elif RANK == 3
-    tensor_store(map, from, c[0], c[1], c[2]);
-#else
-    tensor_store(map, from, c[0], c[1], c[2], c[3]);
-#endif
-}
-
 // The tensor receives in[box] as the bytes of shared memory.
 extern "C" __global__ void __launch_bounds__(128)
 tensor_stores(const __grid_constant__ TensorMap map, const Box* boxes, const u32* in, int count, int bytes) {
@@ -70,10 +59,8 @@ tensor_stores(const __grid_constant__ TensorMap map, const Box* boxes, const u32
         __syncthreads();   // the tile is free
     }
 }
-#endif
 
-#if RANK == 2
-// Every block adds its box; boxes overlap.
+// Every block adds its box of a matrix; boxes overlap.
 extern "C" __global__ void __launch_bounds__(128)
 tensor_additions(const __grid_constant__ TensorMap map, const Box* boxes, const u32* in, int bytes) {
     extern __shared__ __align__(1024) unsigned char dynamic_shared[];
@@ -88,4 +75,3 @@ tensor_additions(const __grid_constant__ TensorMap map, const Box* boxes, const 
         bulk_wait<0>();
     }
 }
-#endif

@@ -62,7 +62,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "values are overwritten before they are read",
         fixture: NamedBarriers,
         edits: &[("if (round > 0) named_barrier_sync(2, 128);", "if (round > 0) named_barrier_arrive(2, 128);")],
-        expected: &[Fault(Race), Fault(OverwrittenInFlight), Fault(BarrierCount)],
+        expected: &[Fault(Uninitialized), Fault(Race), Fault(OverwrittenInFlight), Fault(BarrierCount)],
     },
     Mutation {
         name: "two sides of a named barrier count differently",

@@ -29,6 +29,7 @@ enum Fixture {
     ForwardWide,
     /// Head dim 128: four query tiles, two key tiles, the last partial.
     Backward,
+    /// Three query tiles: one sees no keys, one two key tiles, one three.
     PortableForward,
     PortableBackward,
     CopyRing,
@@ -55,7 +56,7 @@ impl Fixture {
             Fixture::ForwardWide => hopper_forward(&Shape { q_len: 100, head_dim: 128, ..shape }),
             Fixture::Backward => hopper_backward(&Shape { kv_len: 220, head_dim: 128, ..shape }),
             Fixture::PortableForward => {
-                portable_forward(&Shape { heads: 2, group: 2, q_len: 150, kv_len: 230, ..shape })
+                portable_forward(&Shape { heads: 2, group: 2, q_len: 300, kv_len: 130, ..shape })
             }
             Fixture::PortableBackward => {
                 portable_backward(&Shape { heads: 2, group: 2, q_len: 120, kv_len: 150, ..shape })

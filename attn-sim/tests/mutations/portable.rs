@@ -141,10 +141,4 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         edits: &[("q = min(q, q_len - 1); return load_query", "return load_query")],
         expected: &[Fault(OutOfBounds), WrongResult],
     },
-    Mutation {
-        name: "queries past the end count",
-        fixture: PortableBackward,
-        edits: &[("(first_q + 8 * n + e % 2 < q_len && is_live(", "(is_live(")],
-        expected: &[WrongResult],
-    },
 ];

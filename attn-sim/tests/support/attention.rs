@@ -4,31 +4,31 @@ use super::random::Random;
 
 /// Extents of a problem; tensors are `[batch, heads, rows, head_dim]`, contiguous.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Batches.
-    pub batches: usize,
+    pub(crate) batches: usize,
     /// Heads of q.
-    pub heads: usize,
+    pub(crate) heads: usize,
     /// Query heads that share a head of k and v.
-    pub group: usize,
+    pub(crate) group: usize,
     /// Queries.
-    pub q_len: usize,
+    pub(crate) q_len: usize,
     /// Keys.
-    pub kv_len: usize,
+    pub(crate) kv_len: usize,
     /// Columns of q, k and v.
-    pub head_dim: usize,
+    pub(crate) head_dim: usize,
     /// Whether query q sees keys up to `q + kv_len - q_len` only.
-    pub causal: bool,
+    pub(crate) causal: bool,
 }
 
 impl Shape {
     /// Heads of k and v.
-    pub fn kv_heads(&self) -> usize {
+    pub(crate) fn kv_heads(&self) -> usize {
         self.heads / self.group
     }
 
     /// What scores are multiplied by.
-    pub fn scale(&self) -> f32 {
+    pub(crate) fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
@@ -38,32 +38,32 @@ impl Shape {
 }
 
 /// Inputs and everything that follows from them.
-pub struct Attention {
+pub(crate) struct Attention {
     /// Inputs, and the gradient of the output.
-    pub q: Vec<f32>,
+    pub(crate) q: Vec<f32>,
     /// Keys.
-    pub k: Vec<f32>,
+    pub(crate) k: Vec<f32>,
     /// Values.
-    pub v: Vec<f32>,
+    pub(crate) v: Vec<f32>,
     /// The gradient of the output.
-    pub o_grad: Vec<f32>,
+    pub(crate) o_grad: Vec<f32>,
     /// The output.
-    pub o: Vec<f32>,
+    pub(crate) o: Vec<f32>,
     /// Natural logarithm of the sum of exponentials; minus infinity for a row without keys.
-    pub lse: Vec<f32>,
+    pub(crate) lse: Vec<f32>,
     /// Row sums of `o * o_grad`.
-    pub delta: Vec<f32>,
+    pub(crate) delta: Vec<f32>,
     /// Gradients.
-    pub q_grad: Vec<f32>,
+    pub(crate) q_grad: Vec<f32>,
     /// Of the keys.
-    pub k_grad: Vec<f32>,
+    pub(crate) k_grad: Vec<f32>,
     /// Of the values.
-    pub v_grad: Vec<f32>,
+    pub(crate) v_grad: Vec<f32>,
 }
 
 impl Attention {
     /// Random inputs and their results.
-    pub fn random(shape: &Shape, seed: u64) -> Self {
+    pub(crate) fn random(shape: &Shape, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut normal =
             |count: usize| -> Vec<f32> { (0..count).map(|_| half::bf16::from_f32(random.normal()).to_f32()).collect() };

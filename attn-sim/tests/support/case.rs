@@ -4,7 +4,7 @@
 
 /// What a tensor map's elements are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Element {
+pub(crate) enum Element {
     /// 16 bits.
     F16,
     /// 16 bits.
@@ -15,14 +15,14 @@ pub enum Element {
 
 impl Element {
     /// Bytes of one.
-    pub fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         if self == Element::F32 { 4 } else { 2 }
     }
 }
 
 /// How 16-byte pieces are exchanged between the rows of a box in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Swizzle {
+pub(crate) enum Swizzle {
     /// Not at all.
     None,
     /// Within 32 bytes.
@@ -35,10 +35,10 @@ pub enum Swizzle {
 
 impl Swizzle {
     /// All of them.
-    pub const ALL: [Swizzle; 4] = [Swizzle::None, Swizzle::Bytes32, Swizzle::Bytes64, Swizzle::Bytes128];
+    pub(crate) const ALL: [Swizzle; 4] = [Swizzle::None, Swizzle::Bytes32, Swizzle::Bytes64, Swizzle::Bytes128];
 
     /// Bytes of a row, where there is an exchange.
-    pub fn span(self) -> usize {
+    pub(crate) fn span(self) -> usize {
         match self {
             Swizzle::None => 16,
             Swizzle::Bytes32 => 32,
@@ -48,31 +48,31 @@ impl Swizzle {
     }
 
     /// Where the byte at `offset` (from a multiple of 1024) goes.
-    pub fn place(self, offset: usize) -> usize {
+    pub(crate) fn place(self, offset: usize) -> usize {
         offset ^ ((offset >> 7) & (self.span() / 16 - 1)) << 4
     }
 }
 
 /// A tensor map over a buffer, as cuTensorMapEncodeTiled takes it: innermost axis first.
 #[derive(Clone, Debug)]
-pub struct Map {
+pub(crate) struct Map {
     /// Which buffer.
-    pub buffer: usize,
+    pub(crate) buffer: usize,
     /// Its elements.
-    pub element: Element,
+    pub(crate) element: Element,
     /// Extents in elements.
-    pub extents: Vec<u64>,
+    pub(crate) extents: Vec<u64>,
     /// Strides of all axes but the first, in bytes.
-    pub strides: Vec<u64>,
+    pub(crate) strides: Vec<u64>,
     /// The box's extents in elements.
-    pub box_extents: Vec<u32>,
+    pub(crate) box_extents: Vec<u32>,
     /// How the box lies in shared memory.
-    pub swizzle: Swizzle,
+    pub(crate) swizzle: Swizzle,
 }
 
 /// A kernel's argument.
 #[derive(Clone, Debug)]
-pub enum Argument {
+pub(crate) enum Argument {
     /// A buffer's address.
     Buffer(usize),
     /// A tensor map.
@@ -85,7 +85,7 @@ pub enum Argument {
 
 /// A member of a structure.
 #[derive(Clone, Debug)]
-pub enum Word {
+pub(crate) enum Word {
     /// A buffer's address.
     Address(usize),
     /// Anything else.
@@ -94,44 +94,44 @@ pub enum Word {
 
 /// A buffer of global memory.
 #[derive(Clone, Debug)]
-pub struct Contents {
+pub(crate) struct Contents {
     /// For reports.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Before the launch.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Whether the launch may write it.
-    pub is_output: bool,
+    pub(crate) is_output: bool,
 }
 
 /// A launch.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     /// For reports.
-    pub name: String,
+    pub(crate) name: String,
     /// The kernel's whole text.
-    pub source: String,
+    pub(crate) source: String,
     /// The kernel's name.
-    pub entry: &'static str,
+    pub(crate) entry: &'static str,
     /// Blocks.
-    pub grid: [u32; 3],
+    pub(crate) grid: [u32; 3],
     /// Threads of a block.
-    pub block: [u32; 3],
+    pub(crate) block: [u32; 3],
     /// Bytes of dynamic shared memory.
-    pub shared_memory: u32,
+    pub(crate) shared_memory: u32,
     /// Global memory.
-    pub buffers: Vec<Contents>,
+    pub(crate) buffers: Vec<Contents>,
     /// In order.
-    pub arguments: Vec<Argument>,
+    pub(crate) arguments: Vec<Argument>,
     /// Buffers, and what they must hold afterwards.
-    pub expected: Vec<(usize, Vec<u8>)>,
+    pub(crate) expected: Vec<(usize, Vec<u8>)>,
 }
 
 /// What an output holds before the launch.
-pub const UNWRITTEN: u8 = 0xff;
+pub(crate) const UNWRITTEN: u8 = 0xff;
 
 impl Case {
     /// One block without arguments.
-    pub fn new(name: impl Into<String>, source: String, entry: &'static str, threads: u32) -> Self {
+    pub(crate) fn new(name: impl Into<String>, source: String, entry: &'static str, threads: u32) -> Self {
         Self {
             name: name.into(),
             source,
@@ -146,32 +146,32 @@ impl Case {
     }
 
     /// A buffer that is read. Its number.
-    pub fn input(&mut self, name: &'static str, bytes: Vec<u8>) -> usize {
+    pub(crate) fn input(&mut self, name: &'static str, bytes: Vec<u8>) -> usize {
         self.buffers.push(Contents { name, bytes, is_output: false });
         self.buffers.len() - 1
     }
 
     /// A buffer that is written over `before`. Its number.
-    pub fn output(&mut self, name: &'static str, before: Vec<u8>) -> usize {
+    pub(crate) fn output(&mut self, name: &'static str, before: Vec<u8>) -> usize {
         self.buffers.push(Contents { name, bytes: before, is_output: true });
         self.buffers.len() - 1
     }
 
     /// A buffer that is read, as the next argument.
-    pub fn reads(mut self, name: &'static str, bytes: Vec<u8>) -> Self {
+    pub(crate) fn reads(mut self, name: &'static str, bytes: Vec<u8>) -> Self {
         let buffer = self.input(name, bytes);
         self.arguments.push(Argument::Buffer(buffer));
         self
     }
 
     /// A buffer that must hold `after` afterwards, as the next argument.
-    pub fn writes(self, name: &'static str, after: Vec<u8>) -> Self {
+    pub(crate) fn writes(self, name: &'static str, after: Vec<u8>) -> Self {
         let before = vec![UNWRITTEN; after.len()];
         self.updates(name, before, after)
     }
 
     /// A buffer that holds `before` and must hold `after` afterwards, as the next argument.
-    pub fn updates(mut self, name: &'static str, before: Vec<u8>, after: Vec<u8>) -> Self {
+    pub(crate) fn updates(mut self, name: &'static str, before: Vec<u8>, after: Vec<u8>) -> Self {
         let buffer = self.output(name, before);
         self.arguments.push(Argument::Buffer(buffer));
         self.expected.push((buffer, after));
@@ -179,25 +179,25 @@ impl Case {
     }
 
     /// A scalar or structure, as the next argument.
-    pub fn value(mut self, bytes: Vec<u8>) -> Self {
+    pub(crate) fn value(mut self, bytes: Vec<u8>) -> Self {
         self.arguments.push(Argument::Bytes(bytes));
         self
     }
 
     /// Blocks along x.
-    pub fn blocks(mut self, blocks: u32) -> Self {
+    pub(crate) fn blocks(mut self, blocks: u32) -> Self {
         self.grid[0] = blocks;
         self
     }
 
     /// Dynamic shared memory.
-    pub fn shared_memory(mut self, bytes: usize) -> Self {
+    pub(crate) fn shared_memory(mut self, bytes: usize) -> Self {
         self.shared_memory = u32::try_from(bytes).expect("a block's shared memory");
         self
     }
 
     /// An argument's bytes, given the buffers' addresses and a maker of tensor maps.
-    pub fn argument_bytes<E>(
+    pub(crate) fn argument_bytes<E>(
         &self,
         argument: &Argument,
         addresses: &[u64],
@@ -218,7 +218,7 @@ impl Case {
     }
 
     /// What is not as expected, given all buffers after the launch.
-    pub fn difference(&self, buffers: &[Vec<u8>]) -> Option<String> {
+    pub(crate) fn difference(&self, buffers: &[Vec<u8>]) -> Option<String> {
         self.expected.iter().find_map(|(buffer, expected)| {
             let name = self.buffers[*buffer].name;
             difference(expected, &buffers[*buffer]).map(|place| format!("{}: {name}: {place}", self.name))
@@ -227,7 +227,7 @@ impl Case {
 }
 
 /// The first word that differs.
-pub fn difference(expected: &[u8], actual: &[u8]) -> Option<String> {
+pub(crate) fn difference(expected: &[u8], actual: &[u8]) -> Option<String> {
     if expected.len() != actual.len() {
         return Some(format!("{} bytes instead of {}", actual.len(), expected.len()));
     }
@@ -238,7 +238,7 @@ pub fn difference(expected: &[u8], actual: &[u8]) -> Option<String> {
 }
 
 /// Plain values whose bytes a kernel reads.
-pub trait Scalar: Copy {
+pub(crate) trait Scalar: Copy {
     /// In the machine's order.
     fn append(self, bytes: &mut Vec<u8>);
 }
@@ -255,19 +255,19 @@ macro_rules! scalar {
 scalar!(u16, u32, i32, u64, i64, f32);
 
 /// The bytes of values.
-pub fn bytes<T: Scalar>(values: impl IntoIterator<Item = T>) -> Vec<u8> {
+pub(crate) fn bytes<T: Scalar>(values: impl IntoIterator<Item = T>) -> Vec<u8> {
     let mut bytes = Vec::new();
     values.into_iter().for_each(|value| value.append(&mut bytes));
     bytes
 }
 
 /// The floats in a buffer.
-pub fn floats(bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|word| f32::from_ne_bytes(word.try_into().expect("four bytes"))).collect()
 }
 
 /// The bf16 numbers in a buffer.
-pub fn bf16s(bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn bf16s(bytes: &[u8]) -> Vec<f32> {
     let number = |pair: &[u8]| half::bf16::from_bits(u16::from_ne_bytes([pair[0], pair[1]])).to_f32();
     bytes.chunks_exact(2).map(number).collect()
 }

@@ -4,11 +4,11 @@
 // every test program uses a part
 #![allow(dead_code)]
 
-pub mod attention;
-pub mod case;
-pub mod fixture;
-pub mod primitives;
-pub mod random;
-pub mod simulator;
-pub mod wgmma;
-pub mod workload;
+pub(crate) mod attention;
+pub(crate) mod case;
+pub(crate) mod fixture;
+pub(crate) mod primitives;
+pub(crate) mod random;
+pub(crate) mod simulator;
+pub(crate) mod wgmma;
+pub(crate) mod workload;

@@ -8,12 +8,12 @@ use super::case::{Case, Element, Map, Swizzle};
 ///
 /// # Panics
 /// Where it cannot be built.
-pub fn build(case: &Case) -> Kernel {
+pub(crate) fn build(case: &Case) -> Kernel {
     Kernel::new(&case.source, case.entry).unwrap_or_else(|error| panic!("{}: {error}", case.name))
 }
 
 /// All buffers after the launch.
-pub fn run(case: &Case, kernel: &Kernel, seed: u64) -> Result<Vec<Vec<u8>>, Box<Failure>> {
+pub(crate) fn run(case: &Case, kernel: &Kernel, seed: u64) -> Result<Vec<Vec<u8>>, Box<Failure>> {
     let memory = Memory::new();
     let buffers: Vec<_> = case
         .buffers

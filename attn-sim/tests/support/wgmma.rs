@@ -8,47 +8,47 @@ use std::fmt::Write;
 
 /// One wrapper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wgmma {
+pub(crate) struct Wgmma {
     /// `f16` or `bf16`.
-    pub element: &'static str,
+    pub(crate) element: &'static str,
     /// Columns of the accumulator: a multiple of 8 up to 256.
-    pub n: usize,
+    pub(crate) n: usize,
     /// Whether A comes from registers.
-    pub a_in_registers: bool,
+    pub(crate) a_in_registers: bool,
     /// Whether A's rows are contiguous in shared memory.
-    pub a_transposed: bool,
+    pub(crate) a_transposed: bool,
     /// Whether B's columns are contiguous in shared memory.
-    pub b_transposed: bool,
+    pub(crate) b_transposed: bool,
 }
 
 impl Wgmma {
     /// bf16, both operands in shared memory with their depth contiguous.
-    pub const fn shared(n: usize) -> Self {
+    pub(crate) const fn shared(n: usize) -> Self {
         Self { element: "bf16", n, a_in_registers: false, a_transposed: false, b_transposed: false }
     }
 
     /// bf16, A in registers.
-    pub const fn registers(n: usize) -> Self {
+    pub(crate) const fn registers(n: usize) -> Self {
         Self { a_in_registers: true, ..Self::shared(n) }
     }
 
     /// The same with B's columns contiguous.
-    pub const fn b_transposed(self) -> Self {
+    pub(crate) const fn b_transposed(self) -> Self {
         Self { b_transposed: true, ..self }
     }
 
     /// The same with A's rows contiguous.
-    pub const fn a_transposed(self) -> Self {
+    pub(crate) const fn a_transposed(self) -> Self {
         Self { a_transposed: true, ..self }
     }
 
     /// The same with f16.
-    pub const fn f16(self) -> Self {
+    pub(crate) const fn f16(self) -> Self {
         Self { element: "f16", ..self }
     }
 
     /// The overloaded name.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let kind = if self.a_in_registers { "rs" } else { "ss" };
         let a = if self.a_transposed { "_at" } else { "" };
         let b = if self.b_transposed { "_bt" } else { "" };
@@ -56,7 +56,7 @@ impl Wgmma {
     }
 
     /// The function.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         assert!(self.n.is_multiple_of(8) && (8..=256).contains(&self.n), "{self:?}");
         assert!(!(self.a_in_registers && self.a_transposed), "A in registers has its depth contiguous: {self:?}");
         let registers = self.n / 2;

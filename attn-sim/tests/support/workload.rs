@@ -5,9 +5,9 @@ use super::case::{Argument, Case, Element, Map, Swizzle, UNWRITTEN, Word, bf16s,
 use super::fixture;
 
 /// A launch whose outputs are known up to rounding.
-pub struct Workload {
+pub(crate) struct Workload {
     /// The launch; it expects nothing itself.
-    pub case: Case,
+    pub(crate) case: Case,
     checks: Vec<Check>,
 }
 
@@ -23,12 +23,12 @@ impl Workload {
     }
 
     /// A launch whose outputs are known to the bit: what the case expects.
-    pub fn exact(case: Case) -> Self {
+    pub(crate) fn exact(case: Case) -> Self {
         Self::new(case)
     }
 
     /// What is wrong with the outputs: NaN, or an element that differs from the reference by more than rounding explains.
-    pub fn difference(&self, buffers: &[Vec<u8>]) -> Option<String> {
+    pub(crate) fn difference(&self, buffers: &[Vec<u8>]) -> Option<String> {
         if let Some(difference) = self.case.difference(buffers) {
             return Some(difference);
         }
@@ -100,7 +100,7 @@ fn integers(values: &[usize]) -> Vec<u8> {
 }
 
 /// `hopper_forward.cu`.
-pub fn hopper_forward(shape: &Shape) -> Workload {
+pub(crate) fn hopper_forward(shape: &Shape) -> Workload {
     let attention = Attention::random(shape, 1);
     let [queries, keys] = extents(shape);
     let source = fixture::hopper_forward(shape.head_dim);
@@ -124,7 +124,7 @@ pub fn hopper_forward(shape: &Shape) -> Workload {
 }
 
 /// `hopper_backward.cu`.
-pub fn hopper_backward(shape: &Shape) -> Workload {
+pub(crate) fn hopper_backward(shape: &Shape) -> Workload {
     assert_eq!(shape.group, 1, "the kernel has no groups");
     let attention = Attention::random(shape, 2);
     let [queries, keys] = extents(shape);
@@ -211,7 +211,7 @@ fn check_portable(shape: &Shape) {
 }
 
 /// `portable_forward.cu`.
-pub fn portable_forward(shape: &Shape) -> Workload {
+pub(crate) fn portable_forward(shape: &Shape) -> Workload {
     check_portable(shape);
     let attention = Attention::random(shape, 3);
     let [queries, keys] = extents(shape);
@@ -231,7 +231,7 @@ pub fn portable_forward(shape: &Shape) -> Workload {
 }
 
 /// `portable_backward_kv.cu`.
-pub fn portable_backward(shape: &Shape) -> Workload {
+pub(crate) fn portable_backward(shape: &Shape) -> Workload {
     check_portable(shape);
     let attention = Attention::random(shape, 4);
     let [queries, keys] = extents(shape);

@@ -8,7 +8,7 @@ fn case(entry: &'static str, threads: u32) -> Case {
     Case::new(entry, with_prelude(&[], include_str!("../../kernels/primitive_copy.cu")), entry, threads)
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let rest = [zero_fill(), bulk_copies(), reduce_vectors(), mbarrier_phases(), registers()];
     [copy_ring(6), named_barrier_hand_off(5)].into_iter().chain(rest).collect()
 }

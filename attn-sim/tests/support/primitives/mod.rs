@@ -8,6 +8,6 @@ mod warp;
 use super::case::Case;
 
 /// All cases.
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     [warp::cases(), copy::cases(), tensor::cases(), product::cases()].into_iter().flatten().collect()
 }

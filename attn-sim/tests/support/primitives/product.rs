@@ -127,7 +127,7 @@ fn case(wgmma: Wgmma, a_swizzle: Swizzle, b_swizzle: Swizzle) -> Case {
         .shared_memory(shared_memory)
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     use Swizzle::{Bytes32, Bytes64, Bytes128};
     let mut cases = Vec::new();
     for n in [8, 64, 96, 128, 256] {

@@ -65,7 +65,7 @@ impl Boxes {
 
     fn case(&self, entry: &'static str) -> Case {
         let kernel = include_str!("../../kernels/primitive_tensor.cu");
-        let source = with_prelude(&[], &format!("#define RANK {}\n{kernel}", self.rank()));
+        let source = with_prelude(&[], &format!("constexpr int RANK = {};\n{kernel}", self.rank()));
         let name = format!("{entry} {:?} rank {} swizzle {:?}", self.element, self.rank(), self.swizzle);
         Case::new(name, source, entry, 128)
     }
@@ -177,7 +177,7 @@ const STORED: [[i32; 2]; 6] = [[0, 0], [-3, 17], [130, 5], [68, 33], [64, -15], 
 /// Overlapping.
 const ADDED: [[i32; 2]; 4] = [[0, 0], [4, 8], [-8, 30], [60, 12]];
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (seed, swizzle) in (20..).zip(Swizzle::ALL) {
         cases.push(matrix(swizzle, Element::Bf16, &LOADED).load(seed));

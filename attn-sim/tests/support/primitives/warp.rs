@@ -11,7 +11,7 @@ fn case(entry: &'static str) -> Case {
     Case::new(entry, with_prelude(&[], include_str!("../../kernels/primitive_warp.cu")), entry, 32)
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
         shuffles(),
         conversions(),
