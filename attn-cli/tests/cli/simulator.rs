@@ -33,9 +33,9 @@ fn run_agrees_with_the_oracle_and_leaves_a_timeline() {
 
 #[test]
 fn selftest_tries_several_seeds() {
-    let base = ["selftest", "--device", "sim", "--quick", "--only", "^(softmax|sink)/bf16"];
+    let base = ["selftest", "--device", "sim", "--quick", "--only", "^softmax/bf16"];
     let with = |more: &[&str]| attn(&[&base, more].concat()).ended(0);
-    with(&["--seed", "5", "--seeds", "2"]).says("sim (seeds 5 to 6): 2 variants and types, 8 cases");
+    with(&["--seed", "5", "--seeds", "2"]).says("sim (seeds 5 to 6): 1 variants and types, 4 cases");
     with(&["--json"]).says(r#""device":"sim (seed 0)""#);
 }
 

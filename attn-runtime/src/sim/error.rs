@@ -62,8 +62,8 @@ impl SimFault {
 impl fmt::Display for SimFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SimFault { file_name, call, options: SimOptions { seed, target, .. }, failure } = self;
-        let report = failure.to_string();
-        writeln!(f, "{file_name} is wrong, in {call}, on sim (seed {seed}):\n{}", report.trim_end())?;
+        // not the failure itself, which tells the seed of one launch beside the device's
+        writeln!(f, "{file_name} is wrong, in {call}, on sim (seed {seed}):\n{}", failure.fault)?;
         if *target == SimOptions::default().target {
             write!(f, "See it again with `--device sim --seed {seed}` or `Device::sim({seed})`")
         } else {
