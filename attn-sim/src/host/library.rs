@@ -168,6 +168,9 @@ impl Program {
 
 /// A function's name without parameters and template arguments.
 fn shorten(name: &str) -> String {
+    if name.contains("operator()") || name.contains("{lambda") {
+        return "a lambda".into();
+    }
     let mut depth = 0;
     let mut text = String::new();
     for character in name.chars() {

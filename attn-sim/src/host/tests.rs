@@ -193,6 +193,8 @@ fn accesses_arguments_and_lines() {
         ("access(g+48, 16, 1)", copy(15)),
         ("access(g+16, 4, 1)", vec![(26, "lines")]),
         ("access(g+64, 16, 1)", vec![(27, "lines")]),
+        ("barrier_sync(3, 64)", vec![(3, "synchronize"), (28, "a lambda"), (29, "lines")]),
+        ("barrier_sync(4, 64)", vec![(3, "synchronize"), (28, "a lambda"), (30, "lines")]),
     ];
     assert_eq!(told, expected);
     assert_eq!(harness.floats(4), 1.0, "the tensor map is aligned and whole");
