@@ -41,6 +41,8 @@ pub use attn_runtime::{
 };
 
 pub use attn_runtime::cuda;
+#[cfg(feature = "sim")]
+pub use attn_runtime::sim;
 
 /// The compiler's stages, for tools that look at a variant or write its kernels to files.
 ///
@@ -65,6 +67,8 @@ pub mod compiler {
 pub mod testing {
     pub use attn_dsl::testing::*;
     pub use attn_runtime::testing::*;
+
+    pub use crate::gallery::arguments::arguments as gallery_arguments;
 }
 
 /// The README's examples are tests.

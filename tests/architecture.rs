@@ -65,7 +65,38 @@ fn the_compiler_is_safe_code() {
 fn the_oracle_stands_alone() {
     for path in files("attn-runtime/src/oracle", "rs") {
         let code = code(&path);
-        for foreign in ["lower::", "Lowered", "attn_dsl::diff", "attn_dsl::simplify", "crate::cpu", "crate::cuda"] {
+        for foreign in [
+            "lower::",
+            "Lowered",
+            "attn_dsl::diff",
+            "attn_dsl::simplify",
+            "crate::cpu",
+            "crate::cuda",
+            "crate::executor",
+        ] {
+            assert!(!code.contains(foreign), "{} reaches for {foreign}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_cuda_layer_knows_nothing_of_attention() {
+    for path in files("attn-runtime/src/cuda", "rs") {
+        let code = code(&path);
+        for foreign in
+            ["attn_dsl", "crate::machine", "crate::executor", "crate::tensor", "crate::attention", "crate::sim"]
+        {
+            assert!(!code.contains(foreign), "{} reaches for {foreign}", path.display());
+        }
+    }
+}
+
+/// What one machine tests is what another runs: the executor asks for nothing but a machine.
+#[test]
+fn the_executor_knows_no_machine_in_particular() {
+    for path in files("attn-runtime/src/executor", "rs") {
+        let code = code(&path);
+        for foreign in ["crate::cuda", "crate::sim", "attn_sim", "cfg("] {
             assert!(!code.contains(foreign), "{} reaches for {foreign}", path.display());
         }
     }

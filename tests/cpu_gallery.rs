@@ -1,7 +1,7 @@
 //! Every variant of the gallery on the CPU executor against the oracle, forward and backward.
 
-use attn::testing::{Arguments, Case, Comparison, Shape, check_arguments};
-use attn::{Attention, DType, Definition, Device, Tensor, gallery};
+use attn::testing::{Case, Comparison, Shape, check_arguments, gallery_arguments};
+use attn::{Attention, DType, Device, gallery};
 
 /// Grouped heads and odd lengths over tile borders; more queries than keys, so that aligned masks leave rows without a key;
 /// one query, as in decoding.
@@ -20,23 +20,12 @@ fn check_gallery(dtype: DType, mask: &str, check: impl Fn(&Comparison) -> bool) 
         let attention = Attention::new(&definition, &Device::Cpu).unwrap();
         for shape in SHAPES {
             let case = Case { shape, dtype, ..Case::default() };
-            let comparisons = check_arguments(&attention, &arguments(&case, &definition)).unwrap();
+            let comparisons = check_arguments(&attention, &gallery_arguments(&definition, &case).unwrap()).unwrap();
             let missed = comparisons.iter().filter(|comparison| !comparison.passed() || !check(comparison));
             missed.for_each(|comparison| misses += &format!("{} {case}: {comparison}\n", entry.name));
         }
     }
     assert!(misses.is_empty(), "\n{misses}");
-}
-
-/// The case's arguments, with parameters in the range that their documentation asks for.
-fn arguments(case: &Case, definition: &Definition) -> Arguments {
-    let mut arguments = case.arguments(definition).unwrap();
-    if let Some(drawn) = arguments.parameters.get("ln_gamma") {
-        let values = drawn.to_f32_vec().unwrap().iter().map(|x| -x / 16.0).collect();
-        let decay = Tensor::from_f32(drawn.shape(), values).unwrap();
-        arguments.parameters.insert("ln_gamma", decay);
-    }
-    arguments
 }
 
 #[test]

@@ -6,12 +6,13 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use attn::sim::{SimDevice, SimOptions};
 use attn::{DType, Device};
 use attn_dsl::plan::ElementType;
 use attn_runtime::cuda::{CudaDevice, Event};
 use clap::ValueEnum;
 
-/// A device on a command line: `cpu`, `cuda` or `cuda:1`, `oracle`.
+/// A device on a command line: `cpu`, `cuda` or `cuda:1`, `oracle`, `sim`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceName {
     /// The tiled, multi-threaded executor.
@@ -20,6 +21,8 @@ pub(crate) enum DeviceName {
     Cuda(u32),
     /// The naive f64 reference: slow, quadratic in memory.
     Oracle,
+    /// A simulated GPU: the kernels of a GPU, thread by thread.
+    Sim,
 }
 
 impl FromStr for DeviceName {
@@ -30,24 +33,96 @@ impl FromStr for DeviceName {
             "cpu" => Ok(DeviceName::Cpu),
             "cuda" => Ok(DeviceName::Cuda(0)),
             "oracle" => Ok(DeviceName::Oracle),
+            "sim" => Ok(DeviceName::Sim),
             _ => match text.strip_prefix("cuda:").map(str::parse) {
                 Some(Ok(ordinal)) => Ok(DeviceName::Cuda(ordinal)),
-                _ => bail!("a device is cpu, cuda, cuda:NUMBER or oracle"),
+                _ => bail!("a device is cpu, cuda, cuda:NUMBER, oracle or sim"),
             },
         }
     }
 }
 
 impl DeviceName {
-    /// The device of a name; without one, the best there is.
-    pub(crate) fn open(name: Option<DeviceName>) -> Result<Device> {
+    /// The device of a name; without one, the best there is. `options` are those of a simulated GPU.
+    fn open(name: Option<DeviceName>, options: SimOptions) -> Result<Device> {
         match name {
             None => Ok(best()),
             Some(DeviceName::Cpu) => Ok(Device::Cpu),
             Some(DeviceName::Oracle) => Ok(Device::Oracle),
             Some(DeviceName::Cuda(ordinal)) => Ok(Device::cuda(ordinal)?),
+            Some(DeviceName::Sim) => Ok(Device::Sim(SimDevice::new(options))),
         }
     }
+
+    /// The device of a name for measurements of time; without one, the best there is.
+    pub(crate) fn open_to_time(name: Option<DeviceName>) -> Result<Device> {
+        if name == Some(DeviceName::Sim) {
+            bail!("the simulator's time says nothing about a GPU's; choose --device cuda, or cpu");
+        }
+        DeviceName::open(name, SimOptions::default())
+    }
+}
+
+/// The options that say where attention runs.
+#[derive(clap::Args)]
+pub(crate) struct DeviceArgs {
+    /// Where to run: cpu, cuda, cuda:NUMBER, oracle, or sim (the GPU's kernels, simulated on the CPU); the best device there is if
+    /// not given
+    #[arg(long, value_name = "NAME")]
+    device: Option<DeviceName>,
+    /// With --device sim: what the order of threads and the time of copies follow from; 0 if not given
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl DeviceArgs {
+    /// The device, which keeps timelines if `traced`.
+    pub(crate) fn open(&self, traced: bool) -> Result<Device> {
+        self.only_with_sim("--trace", traced)?;
+        self.only_with_sim("--seed", self.seed.is_some())?;
+        let options = SimOptions { trace: traced, ..SimOptions::new(self.seed.unwrap_or(0)) };
+        DeviceName::open(self.device, options)
+    }
+
+    /// One device, or simulated ones with as many seeds in a row.
+    pub(crate) fn open_seeds(&self, seeds: Option<u32>) -> Result<Vec<Device>> {
+        self.only_with_sim("--seeds", seeds.is_some())?;
+        let first = self.open(false)?;
+        let further =
+            (1..u64::from(seeds.unwrap_or(1))).map(|step| Device::sim(self.seed.unwrap_or(0).wrapping_add(step)));
+        Ok(std::iter::once(first).chain(further).collect())
+    }
+
+    fn only_with_sim(&self, option: &str, given: bool) -> Result<()> {
+        if given && self.device != Some(DeviceName::Sim) {
+            bail!("{option} is an option of the simulator: add --device sim, or leave {option} out");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a device is a simulated GPU, on which only little work is done in reasonable time.
+pub(crate) fn is_simulated(device: &Device) -> bool {
+    matches!(device, Device::Sim(_))
+}
+
+/// What devices that differ in their seeds alone are called.
+pub(crate) fn name_of_all(devices: &[Device]) -> String {
+    match devices {
+        [Device::Sim(first), .., Device::Sim(last)] => {
+            format!("sim (seeds {} to {})", first.options().seed, last.options().seed)
+        }
+        _ => devices.iter().map(Device::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The timelines that a simulated GPU kept, each under the name of its kernel's text.
+pub(crate) fn timelines(device: &Device) -> String {
+    let traces = match device {
+        Device::Sim(device) => device.take_traces(),
+        _ => Vec::new(),
+    };
+    traces.iter().map(|(file_name, trace)| format!("==== {file_name}\n{}\n", trace.trim_end())).collect()
 }
 
 /// The best device; says why it is no GPU if it is none.
@@ -123,12 +198,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn seeds_are_counted_up() {
+        let open = |device, seed, seeds| DeviceArgs { device, seed }.open_seeds(seeds);
+        let sim = open(Some(DeviceName::Sim), Some(7), Some(3)).unwrap();
+        assert_eq!(
+            sim.iter().map(Device::to_string).collect::<Vec<_>>(),
+            ["sim (seed 7)", "sim (seed 8)", "sim (seed 9)"]
+        );
+        assert_eq!(name_of_all(&sim), "sim (seeds 7 to 9)");
+        assert_eq!(name_of_all(&sim[..1]), "sim (seed 7)");
+        assert_eq!(name_of_all(&open(Some(DeviceName::Cpu), None, None).unwrap()), "cpu");
+        for (seed, seeds) in [(Some(1), None), (None, Some(1))] {
+            let error = open(Some(DeviceName::Cpu), seed, seeds).unwrap_err().to_string();
+            assert!(error.contains("add --device sim"), "{error}");
+        }
+    }
+
+    #[test]
     fn devices_have_names() {
         let parse = |text: &str| text.parse::<DeviceName>().ok();
         assert_eq!(parse("cpu"), Some(DeviceName::Cpu));
         assert_eq!(parse("oracle"), Some(DeviceName::Oracle));
+        assert_eq!(parse("sim"), Some(DeviceName::Sim));
         assert_eq!(parse("cuda"), Some(DeviceName::Cuda(0)));
         assert_eq!(parse("cuda:3"), Some(DeviceName::Cuda(3)));
-        assert_eq!([parse("cuda:"), parse("cuda:x"), parse("gpu"), parse("")], [None; 4]);
+        assert_eq!([parse("cuda:"), parse("cuda:x"), parse("sim:1"), parse("gpu"), parse("")], [None; 5]);
     }
 }

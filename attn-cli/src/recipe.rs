@@ -1,37 +1,10 @@
-//! Values for the parameters of gallery variants, where the values that serve every variant would not serve them.
+//! Values for the parameters of gallery variants in measurements.
 //!
 //! Invariant: the same seed gives the same values on every machine.
 
 use anyhow::Result;
 use attn::{Definition, Parameters, Tensor};
-use attn_runtime::testing::{Arguments, Case, Random};
-
-/// The arguments of a test: those of the case, but for parameters that mean something particular.
-pub(crate) fn test_arguments(definition: &Definition, case: &Case) -> Result<Arguments> {
-    let mut case = *case;
-    if definition.name == "Cosine" {
-        // Its queries and keys have length 1 and its scores no scale: keep the scores' deviation near 1.
-        case.spread *= (case.shape.head_dim as f64).powf(-0.25);
-    }
-    let mut arguments = case.arguments(definition)?;
-    let mut random = Random::new(case.seed ^ 0xa77e);
-    let mut replace = |name: &str, value: &mut dyn FnMut(&mut Random) -> f64| -> Result<()> {
-        if let Some(old) = arguments.parameters.get(name) {
-            let values: Vec<f64> = (0..old.element_count()).map(|_| value(&mut random)).collect();
-            let new = Tensor::from_f64(old.dtype(), old.shape(), &values)?;
-            arguments.parameters.insert(name, new);
-        }
-        Ok(())
-    };
-    match definition.name.as_str() {
-        // Decays: logarithms of factors below 1.
-        "Retention" => replace("ln_gamma", &mut |random| -random.uniform(0.01, 0.2))?,
-        // Any length, also none and all.
-        "PrefixLm" => replace("length", &mut |random| random.below(case.shape.kv_len + 1) as f64)?,
-        _ => {}
-    }
-    Ok(arguments)
-}
+use attn_runtime::testing::Random;
 
 /// The parameters of a measurement, as models have them, for `heads` heads and `length` keys.
 pub(crate) fn measured_parameters(definition: &Definition, heads: usize, length: usize) -> Result<Parameters> {

@@ -3,83 +3,21 @@
 //! Every call is checked once, by [`crate::call`], before an executor sees it; executors of all devices take the same checked
 //! calls and return the same things.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use attn_dsl::definition::Definition;
 use attn_dsl::lower::Lowered;
 
 use crate::call::{BackwardCall, Call, check_scale};
 use crate::cpu::CpuExecutor;
-use crate::cuda::{CudaDevice, CudaExecutor, Nvrtc};
+use crate::device::Device;
 use crate::error::Error;
+use crate::executor::KernelExecutor;
+use crate::machine::Machine;
 use crate::oracle::OracleExecutor;
 use crate::parameter::Parameters;
-use crate::tensor::{Location, Tensor};
+use crate::tensor::Tensor;
 use crate::variant::Variant;
-
-/// Where attention runs.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Device {
-    /// The tiled, multi-threaded executor on the host's CPU.
-    Cpu,
-    /// The naive f64 evaluator on the host's CPU: slow and quadratic in memory, but written from the definitions alone. For tests.
-    Oracle,
-    /// A GPU, through generated CUDA kernels.
-    Cuda(CudaDevice),
-}
-
-impl Device {
-    /// The GPU with this number, from 0. One device object serves the process, so that all work on it is in one order.
-    ///
-    /// # Errors
-    /// When there is no driver or no such GPU: the error says what was searched.
-    pub fn cuda(ordinal: u32) -> Result<Device, Error> {
-        static OPEN: Mutex<BTreeMap<u32, CudaDevice>> = Mutex::new(BTreeMap::new());
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(device) = open.get(&ordinal) {
-            return Ok(Device::Cuda(device.clone()));
-        }
-        let device = CudaDevice::new(ordinal)?;
-        open.insert(ordinal, device.clone());
-        Ok(Device::Cuda(device))
-    }
-
-    /// The first GPU if its kernels can be compiled, else the CPU.
-    pub fn best() -> Device {
-        Self::best_and_why().0
-    }
-
-    /// The device that [`Device::best`] gives, and why it is not a GPU if it is none.
-    pub fn best_and_why() -> (Device, Option<Error>) {
-        match Self::cuda(0).and_then(|device| Ok((Nvrtc::load()?, device))) {
-            Ok((_, device)) => (device, None),
-            Err(error) => {
-                tracing::debug!(target: "attn::device", "running on the CPU: {error}");
-                (Device::Cpu, Some(error))
-            }
-        }
-    }
-
-    /// Where the tensors of a call on this device must be.
-    pub fn location(&self) -> Location {
-        match self {
-            Device::Cpu | Device::Oracle => Location::Host,
-            Device::Cuda(device) => Location::Cuda(device.ordinal() as usize),
-        }
-    }
-}
-
-impl std::fmt::Display for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Device::Cpu => f.write_str("cpu"),
-            Device::Oracle => f.write_str("oracle"),
-            Device::Cuda(device) => write!(f, "cuda:{} ({})", device.ordinal(), device.name()),
-        }
-    }
-}
 
 /// What a forward pass returns.
 #[derive(Clone, Debug)]
@@ -162,10 +100,14 @@ impl Attention {
     /// Prepares a variant for a device.
     pub fn new(definition: &Definition, device: &Device) -> Result<Attention, Error> {
         let definition = Arc::new(definition.clone());
+        let generated =
+            |machine: Arc<dyn Machine>| Ok::<_, Error>(Arc::new(KernelExecutor::new(lower(&definition)?, machine)));
         let executor: Arc<dyn Executor> = match device {
             Device::Cpu => Arc::new(CpuExecutor::new(lower(&definition)?)),
             Device::Oracle => Arc::new(OracleExecutor::new(definition.clone())),
-            Device::Cuda(device) => Arc::new(CudaExecutor::new(lower(&definition)?, device.clone())),
+            Device::Cuda(device) => generated(Arc::new(device.clone()))?,
+            #[cfg(feature = "sim")]
+            Device::Sim(device) => generated(Arc::new(device.clone()))?,
         };
         Ok(Attention { definition, device: device.clone(), scale: None, executor })
     }

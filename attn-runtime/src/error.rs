@@ -6,6 +6,8 @@ use attn_dsl::plan::PlanError;
 
 use crate::call::ArgumentError;
 use crate::cuda::{CudaError, NvrtcError};
+#[cfg(feature = "sim")]
+use crate::sim::SimError;
 use crate::tensor::TensorError;
 
 /// Why an attention could not be built or run.
@@ -38,6 +40,10 @@ pub enum Error {
     /// A kernel could not be compiled.
     #[error(transparent)]
     Nvrtc(#[from] NvrtcError),
+    /// The simulator found a mistake in a kernel, or could not run it.
+    #[cfg(feature = "sim")]
+    #[error(transparent)]
+    Sim(#[from] SimError),
     /// A mistake in attn itself.
     #[error("{0}; this is a mistake in attn, please report it")]
     Internal(String),

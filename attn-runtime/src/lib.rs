@@ -1,4 +1,4 @@
-//! Runs attention: tensors, devices, the CPU executor and the oracle.
+//! Runs attention: tensors, devices, the executors and the oracle.
 //!
 //! [`Attention`] prepares a checked variant for a [`Device`] and runs its forward and backward pass on [`Tensor`]s.
 
@@ -6,16 +6,22 @@ mod attention;
 mod call;
 mod cpu;
 pub mod cuda;
+mod device;
 mod error;
+mod executor;
+mod machine;
 mod oracle;
 mod parameter;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod tensor;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod variant;
 
-pub use attention::{Attention, Device, Gradients, Output};
+pub use attention::{Attention, Gradients, Output};
 pub use call::ArgumentError;
+pub use device::Device;
 pub use error::Error;
 pub use parameter::{Parameter, ParameterElement, Parameters};
 pub use tensor::{DType, Element, Location, Tensor, TensorError};

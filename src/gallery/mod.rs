@@ -5,6 +5,8 @@
 //!
 //! In the formulas `s` is `scale * q . k`, `n` the number of live keys of the row, and sums run over the live keys.
 
+#[cfg(feature = "testing")]
+pub(crate) mod arguments;
 mod elementwise;
 mod masks;
 mod normalized;

@@ -55,7 +55,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
-    let device = DeviceName::open(args.device)?;
+    let device = DeviceName::open_to_time(args.device)?;
     let mut report = Report::new(args, &device, out)?;
     if args.memory {
         memory::run(args, &device, &mut report)?;

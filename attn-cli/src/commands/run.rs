@@ -4,15 +4,16 @@
 //! the variant has one, and `dq`, `dk`, `dv` and `d_NAME` of every learnable parameter.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use attn::{Attention, Parameters, Tensor};
+use attn::{Attention, Definition, Device, Parameters, Tensor};
 
 use super::table;
 use crate::Verdict;
-use crate::device::DeviceName;
+use crate::device::{DeviceArgs, timelines};
 use crate::tensors;
 use crate::variant::VariantArgs;
 
@@ -30,9 +31,11 @@ pub(crate) struct Args {
     /// Also computes the gradients
     #[arg(long)]
     backward: bool,
-    /// Where to run: cpu, cuda, cuda:NUMBER or oracle; the best device there is if not given
-    #[arg(long, value_name = "NAME")]
-    device: Option<DeviceName>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// With --device sim: where the timeline of every kernel goes, also if one fails; `-` is standard error
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// The factor of q . k; 1 / sqrt(d) if not given
     #[arg(long)]
     scale: Option<f32>,
@@ -46,15 +49,42 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
     if let Some(taken) = definition.parameters.iter().find(|parameter| ARGUMENTS.contains(&parameter.name.as_str())) {
         bail!("parameter `{}` has the name of an argument; rename it in the variant", taken.name);
     }
-    let device = DeviceName::open(args.device)?;
-    let mut attention = Attention::new(&definition, &device)?;
+    let device = args.device.open(args.trace.is_some())?;
+    let results = compute(args, &definition, &device);
+    if let Some(file) = &args.trace {
+        write_timelines(file, &timelines(&device))?;
+    }
+    let results = results?;
+
+    let notes = [("variant", definition.text.clone()), ("device", device.to_string())];
+    let notes: HashMap<String, String> = notes.map(|(key, value)| (key.to_owned(), value)).into();
+    tensors::write(&args.out, &results, notes)?;
+    let mut rows = table(&["tensor", "dtype", "shape"]);
+    for (name, tensor) in &results {
+        rows.add_row([name, &tensor.dtype().to_string(), &format!("{:?}", tensor.shape())]);
+    }
+    writeln!(out, "{} on {device}: {}\n{rows}", definition.name, args.out.display())?;
+    Ok(Verdict::Good)
+}
+
+fn write_timelines(file: &Path, text: &str) -> Result<()> {
+    if file == Path::new("-") {
+        eprint!("{text}");
+        return Ok(());
+    }
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// The results by name, in the memory of the host.
+fn compute(args: &Args, definition: &Definition, device: &Device) -> Result<Vec<(String, Tensor)>> {
+    let mut attention = Attention::new(definition, device)?;
     if let Some(scale) = args.scale {
         attention = attention.scale(scale)?;
     }
 
     let mut inputs = BTreeMap::new();
     for (name, tensor) in tensors::read(&args.inputs)? {
-        let tensor = tensor.to_device(&device).with_context(|| format!("tensor `{name}`"))?;
+        let tensor = tensor.to_device(device).with_context(|| format!("tensor `{name}`"))?;
         inputs.insert(name, tensor);
     }
     let mut argument = |name: &str| inputs.remove(name);
@@ -78,14 +108,5 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
     for (_, tensor) in &mut results {
         *tensor = tensor.to_host()?;
     }
-
-    let notes = [("variant", definition.text.clone()), ("device", device.to_string())];
-    let notes: HashMap<String, String> = notes.map(|(key, value)| (key.to_owned(), value)).into();
-    tensors::write(&args.out, &results, notes)?;
-    let mut rows = table(&["tensor", "dtype", "shape"]);
-    for (name, tensor) in &results {
-        rows.add_row([name, &tensor.dtype().to_string(), &format!("{:?}", tensor.shape())]);
-    }
-    writeln!(out, "{} on {device}: {}\n{rows}", definition.name, args.out.display())?;
-    Ok(Verdict::Good)
+    Ok(results)
 }

@@ -9,8 +9,9 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use attn::gallery::{self, Entry};
+use attn::testing::gallery_arguments;
 use attn::{Attention, Device};
-use attn_runtime::testing::check_arguments;
+use attn_runtime::testing::{Comparison, Expected};
 use rayon::prelude::*;
 use regex::Regex;
 use serde_json::{Value, json};
@@ -18,15 +19,16 @@ use serde_json::{Value, json};
 use self::cases::{Effort, TestCase};
 use super::table;
 use crate::Verdict;
-use crate::device::{DeviceName, ElementName};
-use crate::recipe::test_arguments;
+use crate::device::{DeviceArgs, ElementName, is_simulated, name_of_all};
 use crate::variant::with_mask;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where to run: cpu, cuda, cuda:NUMBER or oracle; the best device there is if not given
-    #[arg(long, value_name = "NAME")]
-    device: Option<DeviceName>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// With --device sim: how many seeds every case is tried at, counted up from --seed; 1 if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    seeds: Option<u32>,
     /// One JSON object for each variant and type instead of the table
     #[arg(long)]
     json: bool,
@@ -67,9 +69,10 @@ struct Finding {
 }
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
-    let device = DeviceName::open(args.device)?;
+    let devices = args.device.open_seeds(args.seeds)?;
     let effort = match (args.quick, args.thorough) {
         (true, _) => Effort::Quick,
+        (false, false) if devices.iter().any(is_simulated) => Effort::Simulated,
         (false, false) => Effort::Usual,
         (false, true) => Effort::Thorough,
     };
@@ -91,73 +94,87 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
         .par_iter()
         .map(|&(at, entry, element)| {
             let cases = cases::cases(at, effort, element.dtype());
-            test(entry, element, &cases, args.tolerance, &device)
+            test(entry, element, &cases, args.tolerance, &devices)
         })
         .collect();
 
     if args.json {
         for finding in &findings {
-            writeln!(out, "{}", finding.json(&device))?;
+            writeln!(out, "{}", finding.json(&name_of_all(&devices)))?;
         }
     } else {
-        print(&findings, &device, out)?;
+        print(&findings, &name_of_all(&devices), out)?;
     }
     let good = findings.iter().all(|finding| finding.misses.is_empty());
     Ok(if good { Verdict::Good } else { Verdict::Bad })
 }
 
-fn test(entry: &'static Entry, element: ElementName, cases: &[TestCase], factor: f64, device: &Device) -> Finding {
+fn test(entry: &'static Entry, element: ElementName, cases: &[TestCase], factor: f64, devices: &[Device]) -> Finding {
     let mut finding = Finding {
         variant: entry.name,
         dtype: element.dtype().to_string(),
         factor,
-        cases: cases.len(),
+        cases: cases.len() * devices.len(),
         worst: BTreeMap::new(),
         misses: Vec::new(),
     };
-    let mut masked: Option<(Option<&str>, Attention)> = None;
+    let mut prepared = None;
     for test in cases {
-        if let Err(error) = finding.add(entry, test, device, &mut masked) {
+        if let Err(error) = finding.add(entry, test, devices, &mut prepared) {
             finding.misses.push(format!("{test}: {error:#}"));
         }
     }
     finding
 }
 
+/// The attentions of a mask, one a device.
+type Prepared = (Option<&'static str>, Vec<Attention>);
+
 impl Finding {
-    /// Runs one case. `prepared` is the attention of the last one, for its mask.
+    /// Runs one case on every device. `prepared` is what the last one ran on, for its mask.
     fn add(
         &mut self,
         entry: &Entry,
         test: &TestCase,
-        device: &Device,
-        prepared: &mut Option<(Option<&'static str>, Attention)>,
+        devices: &[Device],
+        prepared: &mut Option<Prepared>,
     ) -> Result<()> {
-        let attention = match prepared {
-            Some((mask, attention)) if *mask == test.mask => attention,
+        let attentions = match prepared {
+            Some((mask, attentions)) if *mask == test.mask => attentions,
             _ => {
-                let definition = (entry.definition)();
-                let attention = match test.mask {
-                    Some(mask) => Attention::new(&with_mask(definition, mask)?, device)?,
-                    None => Attention::new(definition, device)?,
+                let definition = match test.mask {
+                    Some(mask) => &with_mask((entry.definition)(), mask)?,
+                    None => (entry.definition)(),
                 };
-                &prepared.insert((test.mask, attention)).1
+                let attentions = devices.iter().map(|device| Ok(Attention::new(definition, device)?));
+                &prepared.insert((test.mask, attentions.collect::<Result<_>>()?)).1
             }
         };
-        let arguments = test_arguments(attention.definition(), &test.case).context("making the arguments")?;
-        for mut comparison in check_arguments(attention, &arguments)? {
-            comparison.tolerance *= self.factor;
-            if !comparison.passed() {
-                self.misses.push(format!("{test}: {comparison}"));
-            }
-            let found = Worst { error: comparison.rms_relative, tolerance: comparison.tolerance };
-            let worst = self.worst.entry(comparison.name).or_insert(found);
-            // An error that is no number must not be lost to a later one.
-            if found.error > worst.error || found.error.is_nan() {
-                *worst = found;
+        let first = attentions.first().context("there is a device")?;
+        let arguments = gallery_arguments(first.definition(), &test.case).context("making the arguments")?;
+        let expected = Expected::new(first, &arguments)?;
+        for attention in attentions {
+            let on = if devices.len() > 1 { format!(" on {}", attention.device()) } else { String::new() };
+            match expected.compare(attention) {
+                Ok(comparisons) => comparisons.into_iter().for_each(|found| self.count(&format!("{test}{on}"), found)),
+                Err(error) => self.misses.push(format!("{test}{on}: {:#}", anyhow::Error::from(error))),
             }
         }
         Ok(())
+    }
+
+    /// Takes up one comparison of a case.
+    fn count(&mut self, test: &str, mut comparison: Comparison) {
+        comparison.tolerance *= self.factor;
+        if !comparison.passed() {
+            self.misses.push(format!("{test}: {comparison}"));
+        }
+        let found = Worst { error: comparison.rms_relative, tolerance: comparison.tolerance };
+        let worst = self.worst.entry(comparison.name).or_insert(found);
+        // An error that is no number must not be lost to a later one.
+        if found.error > worst.error || found.error.is_nan() {
+            *worst = found;
+        }
     }
 
     /// The worst error of the tensors that `which` holds for.
@@ -167,14 +184,14 @@ impl Finding {
         worst.map_or_else(String::new, |error| format!("{error:.1e}"))
     }
 
-    fn json(&self, device: &Device) -> Value {
+    fn json(&self, device: &str) -> Value {
         let number = |of: fn(&Worst) -> f64| -> serde_json::Map<String, Value> {
             self.worst.iter().map(|(name, worst)| (name.clone(), json!(of(worst)))).collect()
         };
         json!({
             "variant": self.variant,
             "dtype": self.dtype,
-            "device": device.to_string(),
+            "device": device,
             "cases": self.cases,
             "errors": number(|worst| worst.error),
             "tolerances": number(|worst| worst.tolerance),
@@ -184,7 +201,7 @@ impl Finding {
     }
 }
 
-fn print(findings: &[Finding], device: &Device, out: &mut dyn Write) -> Result<()> {
+fn print(findings: &[Finding], device: &str, out: &mut dyn Write) -> Result<()> {
     let tensors = ["o", "statistic", "dq", "dk", "dv"];
     let mut header = vec!["variant", "dtype", "cases"];
     header.extend(tensors);

@@ -2,4 +2,5 @@
 
 mod command;
 mod run;
+mod simulator;
 mod support;

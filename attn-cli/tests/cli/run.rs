@@ -100,5 +100,5 @@ fn wrong_arguments_are_named() {
     assert!(!output.exists(), "nothing is written by a run that failed");
     attn(&["run", "softmax", "--inputs", input, "--out", "o", "--device", "tpu"])
         .ended(2)
-        .complains("a device is cpu, cuda, cuda:NUMBER or oracle");
+        .complains("a device is cpu, cuda, cuda:NUMBER, oracle or sim");
 }

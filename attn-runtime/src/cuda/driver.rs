@@ -70,6 +70,21 @@ const FUNCTIONS: [&str; 37] = [
 
 type ElapsedTime = unsafe extern "C" fn(*mut f32, *mut c_void, *mut c_void) -> c_int;
 type ParameterInfo = unsafe extern "C" fn(*mut c_void, usize, *mut usize, *mut usize) -> c_int;
+/// `cuTensorMapEncodeTiled`; enumerations as their integers.
+type EncodeTensorMap = unsafe extern "C" fn(
+    *mut c_void,
+    u32,
+    u32,
+    *mut c_void,
+    *const u64,
+    *const u64,
+    *const u32,
+    *const u32,
+    u32,
+    u32,
+    u32,
+    u32,
+) -> c_int;
 
 /// The loaded driver, and functions of it that the binding offers under some of its versions only.
 pub(crate) struct Driver {
@@ -77,6 +92,8 @@ pub(crate) struct Driver {
     pub(crate) elapsed_time: ElapsedTime,
     /// Sizes of a kernel's parameters; since CUDA 12.4.
     pub(crate) parameter_info: Option<ParameterInfo>,
+    /// Encodes a tensor map; since CUDA 12.0, and in no binding for an older version.
+    pub(crate) encode_tensor_map: EncodeTensorMap,
     _library: ManuallyDrop<Library>,
 }
 
@@ -123,7 +140,10 @@ impl Driver {
         // SAFETY: the type is that of cuda.h.
         let parameter_info = unsafe { library.get::<ParameterInfo>(b"cuFuncGetParamInfo") };
         let parameter_info = parameter_info.ok().map(|symbol| *symbol);
-        Ok(Self { elapsed_time, parameter_info, _library: ManuallyDrop::new(library) })
+        // SAFETY: the type is that of cuda.h.
+        let encode_tensor_map = unsafe { library.get::<EncodeTensorMap>(b"cuTensorMapEncodeTiled") };
+        let encode_tensor_map = *encode_tensor_map.map_err(|_| lacks("cuTensorMapEncodeTiled"))?;
+        Ok(Self { elapsed_time, parameter_info, encode_tensor_map, _library: ManuallyDrop::new(library) })
     }
 }
 

@@ -93,6 +93,12 @@ pub enum CudaError {
         /// What is wrong, with both values.
         reason: String,
     },
+    /// A tensor that the tensor memory accelerator cannot copy.
+    #[error("a tensor map cannot describe this tensor: {reason}")]
+    InvalidTensorMap {
+        /// What is wrong, with the number.
+        reason: String,
+    },
     /// Bytes outside a buffer, or buffers that overlap.
     #[error("bytes {start}..{end} cannot be {operation}: {reason}")]
     InvalidRange {

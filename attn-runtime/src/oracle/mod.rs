@@ -26,7 +26,7 @@ use crate::tensor::{DType, Tensor};
 pub(crate) use magnitude::Magnitudes;
 pub(crate) use naive::{Naive, NaiveOutput};
 #[cfg(feature = "testing")]
-pub(crate) use naive::{StatisticKind, statistic_kind};
+pub(crate) use naive::{NaiveGradients, StatisticKind, statistic_kind};
 
 /// The oracle as an executor: results rounded to the types that the other devices return.
 pub(crate) struct OracleExecutor {

@@ -1,19 +1,19 @@
-//! Tensors in the memory of a GPU, and copies between it and the host.
+//! Tensors in the memory of a machine such as a GPU, and copies between it and the host.
 //!
 //! Invariant: a device buffer holds a whole number of elements of its dtype.
 
 use std::sync::Arc;
 
 use super::{DType, Storage, Tensor, row_major_strides};
-use crate::attention::Device;
-use crate::cuda::{Buffer, CudaDevice};
+use crate::device::Device;
 use crate::error::Error;
+use crate::machine::{DeviceMemory, Machine};
 use crate::parameter::Parameters;
 
-/// Elements in the memory of a GPU.
+/// Elements in the memory of a machine.
 #[derive(Debug)]
 pub(crate) struct DeviceBuffer {
-    pub(crate) memory: Buffer,
+    pub(crate) memory: Box<dyn DeviceMemory>,
     pub(crate) dtype: DType,
 }
 
@@ -25,16 +25,16 @@ impl DeviceBuffer {
 
 impl Tensor {
     /// A row-major tensor over device memory that holds just its elements.
-    pub(crate) fn from_device(dtype: DType, shape: &[usize], memory: Buffer) -> Result<Tensor, Error> {
-        let storage = Storage::Cuda(Arc::new(DeviceBuffer { memory, dtype }));
+    pub(crate) fn from_device(dtype: DType, shape: &[usize], memory: Box<dyn DeviceMemory>) -> Result<Tensor, Error> {
+        let storage = Storage::Device(Arc::new(DeviceBuffer { memory, dtype }));
         Ok(Self::from_parts(shape.to_vec(), row_major_strides(shape), 0, storage)?)
     }
 
     /// The address of the first element in device memory.
     pub(crate) fn device_address(&self) -> Result<u64, Error> {
         match &self.storage {
-            Storage::Cuda(buffer) => Ok(buffer.memory.address() + (self.offset * self.dtype.size()) as u64),
-            Storage::Host(_) => Err(Error::Internal("a tensor of the host reached a CUDA kernel".to_owned())),
+            Storage::Device(buffer) => Ok(buffer.memory.address() + (self.offset * self.dtype.size()) as u64),
+            Storage::Host(_) => Err(Error::Internal("a tensor of the host reached a kernel of a device".to_owned())),
         }
     }
 
@@ -50,22 +50,32 @@ impl Tensor {
     /// # Ok::<(), attn_runtime::Error>(())
     /// ```
     pub fn to_device(&self, device: &Device) -> Result<Tensor, Error> {
+        self.to_device_as(device, &self.kind())
+    }
+
+    /// The same with the name that a device's reports give the memory, where it is new.
+    pub(crate) fn to_device_as(&self, device: &Device, name: &str) -> Result<Tensor, Error> {
         if self.location() == device.location() {
             return Ok(self.clone());
         }
         let host = self.to_host()?;
-        match device {
-            Device::Cuda(device) => host.upload(device),
-            Device::Cpu | Device::Oracle => Ok(host),
+        match device.machine() {
+            Some(machine) => host.upload(machine, name),
+            None => Ok(host),
         }
     }
 
-    fn upload(&self, device: &CudaDevice) -> Result<Tensor, Error> {
+    /// What reports call the memory of a tensor that has no better name.
+    fn kind(&self) -> String {
+        format!("{}{:?}", self.dtype, self.shape)
+    }
+
+    fn upload(&self, machine: &dyn Machine, name: &str) -> Result<Tensor, Error> {
         if self.is_contiguous() {
-            return Self::from_device(self.dtype, &self.shape, device.upload(&self.to_bytes()?)?);
+            return Self::from_device(self.dtype, &self.shape, machine.upload(name, &self.to_bytes()?)?);
         }
-        let buffer = DeviceBuffer { memory: device.upload(self.host()?.bytes())?, dtype: self.dtype };
-        let storage = Storage::Cuda(Arc::new(buffer));
+        let buffer = DeviceBuffer { memory: machine.upload(name, self.host()?.bytes())?, dtype: self.dtype };
+        let storage = Storage::Device(Arc::new(buffer));
         Ok(Self::from_parts(self.shape.clone(), self.strides.clone(), self.offset, storage)?)
     }
 
@@ -74,9 +84,9 @@ impl Tensor {
     /// # Errors
     /// When a kernel that was issued before failed, or the copy fails.
     pub fn to_host(&self) -> Result<Tensor, Error> {
-        let Storage::Cuda(buffer) = &self.storage else { return Ok(self.clone()) };
+        let Storage::Device(buffer) = &self.storage else { return Ok(self.clone()) };
         // the whole memory behind a view is copied: views reach most of it
-        let bytes = buffer.memory.device().download(&buffer.memory)?;
+        let bytes = buffer.memory.download()?;
         let all = Tensor::from_bytes(self.dtype, &[buffer.len()], &bytes)?;
         let view = Self::from_parts(self.shape.clone(), self.strides.clone(), self.offset, all.storage)?;
         Ok(view.contiguous()?)
@@ -91,7 +101,7 @@ impl Tensor {
         match &self.storage {
             _ if self.is_contiguous() => Ok(self.contiguous()?),
             Storage::Host(_) => Ok(self.contiguous()?),
-            Storage::Cuda(buffer) => self.to_host()?.upload(buffer.memory.device()),
+            Storage::Device(buffer) => self.to_host()?.upload(buffer.memory.machine(), &self.kind()),
         }
     }
 }
@@ -110,7 +120,7 @@ impl Parameters {
     /// # Ok::<(), attn_runtime::Error>(())
     /// ```
     pub fn to_device(&self, device: &Device) -> Result<Parameters, Error> {
-        let moved = self.iter().map(|(name, tensor)| Ok((name.to_owned(), tensor.to_device(device)?)));
+        let moved = self.iter().map(|(name, tensor)| Ok((name.to_owned(), tensor.to_device_as(device, name)?)));
         Ok(moved.collect::<Result<Vec<_>, Error>>()?.into_iter().collect())
     }
 }

@@ -18,11 +18,15 @@ pub(crate) use host::{HostBuffer, with_host};
 
 /// Where a tensor's memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Location {
     /// Memory of the host.
     Host,
     /// Memory of the CUDA device with this ordinal.
     Cuda(usize),
+    /// Memory of a simulated GPU; the number tells those of a process apart.
+    #[cfg(feature = "sim")]
+    Sim(usize),
 }
 
 impl fmt::Display for Location {
@@ -30,6 +34,8 @@ impl fmt::Display for Location {
         match self {
             Location::Host => f.write_str("the host"),
             Location::Cuda(ordinal) => write!(f, "CUDA device {ordinal}"),
+            #[cfg(feature = "sim")]
+            Location::Sim(number) => write!(f, "simulated device {number}"),
         }
     }
 }
@@ -38,21 +44,21 @@ impl fmt::Display for Location {
 #[derive(Clone, Debug)]
 pub(crate) enum Storage {
     Host(Arc<HostBuffer>),
-    Cuda(Arc<device::DeviceBuffer>),
+    Device(Arc<device::DeviceBuffer>),
 }
 
 impl Storage {
     fn dtype(&self) -> DType {
         match self {
             Storage::Host(buffer) => buffer.dtype(),
-            Storage::Cuda(buffer) => buffer.dtype,
+            Storage::Device(buffer) => buffer.dtype,
         }
     }
 
     fn len(&self) -> usize {
         match self {
             Storage::Host(buffer) => buffer.len(),
-            Storage::Cuda(buffer) => buffer.len(),
+            Storage::Device(buffer) => buffer.len(),
         }
     }
 }
@@ -280,7 +286,7 @@ impl Tensor {
     pub fn location(&self) -> Location {
         match &self.storage {
             Storage::Host(_) => Location::Host,
-            Storage::Cuda(buffer) => Location::Cuda(buffer.memory.device().ordinal() as usize),
+            Storage::Device(buffer) => buffer.memory.machine().location(),
         }
     }
 
@@ -288,7 +294,7 @@ impl Tensor {
     pub(crate) fn host(&self) -> Result<&HostBuffer, TensorError> {
         match &self.storage {
             Storage::Host(buffer) => Ok(buffer),
-            Storage::Cuda(_) => Err(TensorError::NotOnHost { location: self.location() }),
+            Storage::Device(_) => Err(TensorError::NotOnHost { location: self.location() }),
         }
     }
 

@@ -6,10 +6,11 @@ use attn_dsl::definition::Definition;
 
 use super::case::{Arguments, Case};
 use super::tolerance::{Comparison, Tolerance};
-use crate::attention::{Attention, Device};
+use crate::attention::{Attention, Gradients, Output};
 use crate::call::Call;
+use crate::device::Device;
 use crate::error::Error;
-use crate::oracle::{Magnitudes, Naive, StatisticKind, statistic_kind};
+use crate::oracle::{Magnitudes, Naive, NaiveGradients, NaiveOutput, StatisticKind, statistic_kind};
 use crate::tensor::{DType, Location, Tensor};
 
 /// What was found in one case.
@@ -78,56 +79,118 @@ pub fn check_variant(definition: &Definition, device: &Device, cases: &[Case]) -
 
 /// Runs both passes of an attention on host arguments and compares every result with the oracle.
 pub fn check_arguments(attention: &Attention, arguments: &Arguments) -> Result<Vec<Comparison>, Error> {
-    let Arguments { q, k, v, parameters, output_grad, statistic_grad } = arguments;
-    let definition = attention.definition();
-    let call = Call::new(definition, attention.given_scale(), Location::Host, [q, k, v], parameters)?;
-    let oracle = Naive::new(definition, &call)?;
-    let expected = oracle.forward();
-    let grad = output_grad.to_f64_vec()?;
-    let statistic = statistic_grad.as_ref().map(Tensor::to_f64_vec).transpose()?;
-    let gradients = oracle.backward(&grad, statistic.as_deref());
-    let Magnitudes { output: output_magnitude, gradients: magnitudes } = oracle.magnitudes(&grad, statistic.as_deref());
+    Expected::new(attention, arguments)?.compare(attention)
+}
 
+/// What the oracle makes of host arguments, for comparison with several devices.
+///
+/// ```
+/// use attn_runtime::testing::{Case, Expected};
+/// use attn_runtime::{Attention, Device};
+///
+/// let variant = attn_dsl::compile_one("struct Causal { mask: causal }")?;
+/// let attention = Attention::new(&variant, &Device::Cpu)?;
+/// let arguments = Case::default().arguments(&variant)?;
+/// let expected = Expected::new(&attention, &arguments)?;
+/// assert!(expected.compare(&attention)?.iter().all(|comparison| comparison.passed()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Expected<'a> {
+    arguments: &'a Arguments,
+    output: NaiveOutput,
+    gradients: NaiveGradients,
+    magnitudes: Magnitudes,
+}
+
+impl<'a> Expected<'a> {
+    /// Runs both passes of the attention's variant in the oracle, whatever its device.
+    ///
+    /// # Errors
+    /// When the arguments do not fit the variant.
+    pub fn new(attention: &Attention, arguments: &'a Arguments) -> Result<Expected<'a>, Error> {
+        let Arguments { q, k, v, parameters, output_grad, statistic_grad } = arguments;
+        let definition = attention.definition();
+        let call = Call::new(definition, attention.given_scale(), Location::Host, [q, k, v], parameters)?;
+        let oracle = Naive::new(definition, &call)?;
+        let grad = output_grad.to_f64_vec()?;
+        let statistic = statistic_grad.as_ref().map(Tensor::to_f64_vec).transpose()?;
+        Ok(Expected {
+            arguments,
+            output: oracle.forward(),
+            gradients: oracle.backward(&grad, statistic.as_deref()),
+            magnitudes: oracle.magnitudes(&grad, statistic.as_deref()),
+        })
+    }
+
+    /// Runs both passes of an attention of the same variant and scale, and compares every result.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn compare(&self, attention: &Attention) -> Result<Vec<Comparison>, Error> {
+        let (output, gradients) = run(attention, self.arguments)?;
+        self.compare_results(attention.definition(), &output, &gradients)
+    }
+
+    fn compare_results(
+        &self,
+        definition: &Definition,
+        output: &Output,
+        actual: &Gradients,
+    ) -> Result<Vec<Comparison>, Error> {
+        let Expected {
+            output: expected,
+            gradients,
+            magnitudes: Magnitudes { output: output_magnitude, gradients: magnitudes },
+            ..
+        } = self;
+        let dtype = self.arguments.q.dtype();
+        let (forward, backward) = (Tolerance::forward(dtype), Tolerance::backward(dtype));
+        let mut all =
+            vec![Comparison::new("o", &output.output.to_f64_vec()?, &expected.output, output_magnitude, forward)];
+        if let (Some(actual), Some(expected)) = (&output.statistic, &expected.statistic) {
+            // A logarithm is as exact as its argument: its error is relative to 1, not to itself.
+            let log = statistic_kind(definition) == Some(StatisticKind::LogNormalizer);
+            let magnitude = vec![if log { 1.0 } else { 0.0 }; expected.len()];
+            let tolerance =
+                Tolerance { slack: Tolerance::forward(DType::F32).relative, ..Tolerance::forward(DType::F32) };
+            all.push(Comparison::new("statistic", &actual.to_f64_vec()?, expected, &magnitude, tolerance));
+        }
+        let triples = [
+            ("dq", &actual.q, &gradients.q, &magnitudes.q),
+            ("dk", &actual.k, &gradients.k, &magnitudes.k),
+            ("dv", &actual.v, &gradients.v, &magnitudes.v),
+        ];
+        for (name, actual, expected, magnitude) in triples {
+            all.push(Comparison::new(name, &actual.to_f64_vec()?, expected, magnitude, backward));
+        }
+        let parameters = definition.parameters.iter().zip(gradients.parameters.iter().zip(&magnitudes.parameters));
+        for (declared, (expected, magnitude)) in parameters {
+            if let (Some(expected), Some(magnitude)) = (expected, magnitude) {
+                let name = format!("d_{}", declared.name);
+                // A gradient that is missing is as wrong as one can be.
+                let actual = match actual.parameters.get(&declared.name) {
+                    Some(tensor) => tensor.to_f64_vec()?,
+                    None => vec![f64::NAN; expected.len()],
+                };
+                all.push(Comparison::new(&name, &actual, expected, magnitude, backward));
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The results of both passes on the attention's device, in the memory of the host.
+fn run(attention: &Attention, arguments: &Arguments) -> Result<(Output, Gradients), Error> {
+    let Arguments { q, k, v, parameters, output_grad, statistic_grad } = arguments;
     let device = attention.device();
-    let [q, k, v, output_grad] = [q, k, v, output_grad].map(|tensor| tensor.to_device(device));
+    let named = [("q", q), ("k", k), ("v", v), ("output_grad", output_grad)];
+    let [q, k, v, output_grad] = named.map(|(name, tensor)| tensor.to_device_as(device, name));
     let (q, k, v, output_grad) = (q?, k?, v?, output_grad?);
     let parameters = parameters.to_device(device)?;
-    let statistic_grad = statistic_grad.as_ref().map(|tensor| tensor.to_device(device)).transpose()?;
+    let statistic_grad =
+        statistic_grad.as_ref().map(|tensor| tensor.to_device_as(device, "statistic_grad")).transpose()?;
     let on_device = attention.forward(&q, &k, &v, &parameters)?;
     let output = on_device.to_host()?;
-    let actual =
-        attention.backward(&q, &k, &v, &parameters, &on_device, &output_grad, statistic_grad.as_ref())?.to_host()?;
-
-    let dtype = q.dtype();
-    let (forward, backward) = (Tolerance::forward(dtype), Tolerance::backward(dtype));
-    let mut all =
-        vec![Comparison::new("o", &output.output.to_f64_vec()?, &expected.output, &output_magnitude, forward)];
-    if let (Some(actual), Some(expected)) = (&output.statistic, &expected.statistic) {
-        // A logarithm is as exact as its argument: its error is relative to 1, not to itself.
-        let log = statistic_kind(definition) == Some(StatisticKind::LogNormalizer);
-        let magnitude = vec![if log { 1.0 } else { 0.0 }; expected.len()];
-        let tolerance = Tolerance { slack: Tolerance::forward(DType::F32).relative, ..Tolerance::forward(DType::F32) };
-        all.push(Comparison::new("statistic", &actual.to_f64_vec()?, expected, &magnitude, tolerance));
-    }
-    let triples = [
-        ("dq", &actual.q, &gradients.q, &magnitudes.q),
-        ("dk", &actual.k, &gradients.k, &magnitudes.k),
-        ("dv", &actual.v, &gradients.v, &magnitudes.v),
-    ];
-    for (name, actual, expected, magnitude) in triples {
-        all.push(Comparison::new(name, &actual.to_f64_vec()?, expected, magnitude, backward));
-    }
-    let parameters = definition.parameters.iter().zip(gradients.parameters.iter().zip(&magnitudes.parameters));
-    for (declared, (expected, magnitude)) in parameters {
-        if let (Some(expected), Some(magnitude)) = (expected, magnitude) {
-            let name = format!("d_{}", declared.name);
-            // A gradient that is missing is as wrong as one can be.
-            let actual = match actual.parameters.get(&declared.name) {
-                Some(tensor) => tensor.to_f64_vec()?,
-                None => vec![f64::NAN; expected.len()],
-            };
-            all.push(Comparison::new(&name, &actual, expected, magnitude, backward));
-        }
-    }
-    Ok(all)
+    let gradients = attention.backward(&q, &k, &v, &parameters, &on_device, &output_grad, statistic_grad.as_ref())?;
+    Ok((output, gradients.to_host()?))
 }

@@ -14,6 +14,8 @@ pub(super) enum Effort {
     Quick,
     Usual,
     Thorough,
+    /// For a simulated GPU, which computes thousands of pairs in the time of millions elsewhere.
+    Simulated,
 }
 
 /// A case, and a mask on top of the variant's own.
@@ -49,6 +51,10 @@ pub(super) fn cases(at: usize, effort: Effort, dtype: DType) -> Vec<TestCase> {
         list.add(causal, (1, 2, 2), (40, 21), (64, 64));
         return list.cases;
     }
+    if effort == Effort::Simulated {
+        list.add_simulated();
+        return list.cases;
+    }
     // Odd lengths and grouped heads.
     list.add(None, (2, 4, 2), (75, 83), (64, 64));
     // One query, as in decoding; one key; nothing to attend to; nothing to do.
@@ -76,6 +82,21 @@ struct List {
 }
 
 impl List {
+    /// Every further pair of a mask and head dimensions costs a compilation of all kernels here too.
+    fn add_simulated(&mut self) {
+        // Several tiles of queries and of keys in every pass (128 and 64 are the largest), the last ones not whole.
+        self.add(None, (1, 2, 1), (133, 141), (64, 64));
+        // One query, as in decoding; one key; nothing to attend to.
+        self.add(None, (2, 3, 1), (1, 77), (64, 64));
+        self.add(None, (1, 2, 2), (35, 1), (64, 64));
+        self.add(None, (1, 2, 1), (5, 0), (64, 64));
+        // Head dimensions that fill no tile of 16 columns, v narrower than q; whole tiles of keys behind the window; rows without a
+        // live key.
+        let window = Some("causal & window(20, 0)");
+        self.add(window, (2, 2, 1), (37, 131), (40, 24));
+        self.add(window, (1, 4, 2), (70, 21), (40, 24));
+    }
+
     fn add(&mut self, mask: Option<&'static str>, heads: Heads, lengths: Lengths, dims: Dims) {
         let at = self.cases.len();
         let shape = Shape {
@@ -116,9 +137,27 @@ mod tests {
 
     #[test]
     fn some_rows_have_no_live_key() {
-        let dead = |test: &TestCase| test.mask == Some("causal") && test.case.shape.kv_len < test.case.shape.q_len;
-        for effort in [Effort::Quick, Effort::Usual, Effort::Thorough] {
+        let is_causal = |test: &TestCase| test.mask.is_some_and(|mask| mask.starts_with("causal"));
+        let dead = |test: &TestCase| is_causal(test) && test.case.shape.kv_len < test.case.shape.q_len;
+        for effort in [Effort::Quick, Effort::Usual, Effort::Thorough, Effort::Simulated] {
             assert!(cases(0, effort, DType::BF16).iter().any(dead), "{effort:?}");
         }
+    }
+
+    #[test]
+    fn simulated_cases_are_small_and_varied() {
+        let cases = cases(0, Effort::Simulated, DType::BF16);
+        let pairs = |test: &TestCase| {
+            let shape = test.case.shape;
+            shape.batch * shape.heads * shape.q_len * shape.kv_len
+        };
+        assert!(cases.iter().map(pairs).sum::<usize>() < 100_000);
+        let any = |holds: &dyn Fn(&TestCase) -> bool| assert!(cases.iter().any(holds));
+        any(&|test| test.case.shape.q_len > 128 && test.case.shape.kv_len > 128);
+        any(&|test| test.case.shape.q_len == 1);
+        any(&|test| test.case.shape.kv_len == 1);
+        any(&|test| test.case.shape.heads > test.case.shape.kv_heads);
+        any(&|test| test.case.shape.head_dim != test.case.shape.value_dim);
+        any(&|test| test.case.strided && test.case.broadcast);
     }
 }

@@ -9,7 +9,6 @@ use attn_dsl::definition::Definition;
 use attn_dsl::ir::ParameterId;
 
 use super::unbound;
-use crate::cuda::KernelArgument;
 use crate::error::Error;
 use crate::tensor::Tensor;
 
@@ -99,7 +98,7 @@ impl Packed {
         self.bytes.resize(self.bytes.len().next_multiple_of(alignment), 0);
     }
 
-    pub(super) fn into_argument(self) -> KernelArgument {
-        KernelArgument::bytes(self.bytes)
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }

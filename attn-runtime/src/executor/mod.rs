@@ -1,7 +1,7 @@
-//! The CUDA executor: generated kernels, compiled on first use, launched on a device's stream.
+//! The executor of generated kernels, on whatever machine runs them: compiled on first use, launched in order.
 //!
 //! Kernels are made for an element type and head dimensions; lengths, batch, heads and strides are arguments. A call issues
-//! its kernels to the stream and returns: nothing waits for the device.
+//! its kernels to the machine and returns: nothing here waits for it.
 //!
 //! Invariants: every launch's arguments come from the list that declared the kernel's parameter, so types and order agree;
 //! every buffer that a kernel reaches is as large as the checked call says.
@@ -11,6 +11,7 @@ mod compiled;
 mod gradients;
 mod pack;
 
+use std::fmt;
 use std::sync::Arc;
 
 use attn_dsl::cuda::{Argument, KernelKind, Length, RowArray, TensorRole};
@@ -18,43 +19,48 @@ use attn_dsl::lower::{Class, Lowered, SavedRow};
 
 use self::compiled::{Compiled, Library};
 use self::pack::{Bindings, Packed};
-use super::{Buffer, CudaDevice, Launch};
 use crate::attention::{Executor, Gradients, Output};
 use crate::call::{BackwardCall, Call, Problem};
 use crate::error::Error;
+use crate::machine::{DeviceMemory, KernelLaunch, Machine};
 use crate::tensor::{DType, Tensor};
 
-/// Runs one lowered variant on one device.
-pub(crate) struct CudaExecutor {
+/// Runs one lowered variant on one machine.
+pub(crate) struct KernelExecutor {
     lowered: Arc<Lowered>,
-    device: CudaDevice,
+    machine: Arc<dyn Machine>,
     library: Library,
 }
 
-impl CudaExecutor {
-    pub(crate) fn new(lowered: Arc<Lowered>, device: CudaDevice) -> Self {
-        CudaExecutor { library: Library::new(lowered.clone(), device.clone()), lowered, device }
+impl KernelExecutor {
+    pub(crate) fn new(lowered: Arc<Lowered>, machine: Arc<dyn Machine>) -> Self {
+        KernelExecutor { library: Library::new(lowered.clone(), machine.clone()), lowered, machine }
     }
 
-    fn allocate(&self, dtype: DType, shape: &[usize]) -> Result<Tensor, Error> {
+    fn allocate(&self, name: &str, dtype: DType, shape: &[usize]) -> Result<Tensor, Error> {
         let bytes = shape.iter().product::<usize>() * dtype.size();
-        Tensor::from_device(dtype, shape, self.device.allocate(bytes)?)
+        Tensor::from_device(dtype, shape, self.machine.allocate(name, bytes)?)
+    }
+
+    /// What reports call a call.
+    fn named<'a>(&'a self, call: &'a Call) -> CallName<'a> {
+        CallName { variant: &self.lowered.definition.name, problem: &call.problem }
     }
 
     /// Launches one kernel of a pass.
-    fn launch(&self, compiled: &Compiled, grid: [usize; 3], bindings: &Bindings<'_>) -> Result<(), Error> {
+    fn launch(&self, call: &Call, compiled: &Compiled, grid: [usize; 3], bindings: &Bindings<'_>) -> Result<(), Error> {
         if grid.contains(&0) {
             return Ok(()); // nothing to compute
         }
         let packed = Packed::of(&compiled.source.arguments, &self.lowered.definition, bindings)?;
-        let launch = Launch {
+        let launch = KernelLaunch {
             grid: grid.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX)),
-            block: [compiled.source.threads, 1, 1],
+            threads: compiled.source.threads,
             shared_memory: compiled.source.shared_memory,
         };
         // SAFETY: the bytes follow the list that declared the kernel's parameter, and the addresses are those of tensors and
         // buffers whose extents the call's validation and the allocations of this module fix.
-        unsafe { compiled.kernel.launch(&self.device, launch, &[packed.into_argument()]) }?;
+        unsafe { compiled.kernel.launch(launch, packed.into_bytes(), &self.named(call)) }?;
         Ok(())
     }
 
@@ -72,6 +78,30 @@ impl CudaExecutor {
             KernelKind::Table(_) => [tiles(q_len, source.block_q), 1, batch * heads],
             KernelKind::Dense(_) => [tiles(kv_len, source.block_kv), tiles(q_len, source.block_q), 1],
         }
+    }
+}
+
+/// What reports call the memory of a saved row.
+fn saved_name(row: SavedRow) -> &'static str {
+    match row {
+        SavedRow::Statistic => "statistic",
+        SavedRow::Shift => "saved shifts",
+        SavedRow::Reduction(_) => "saved reductions",
+        SavedRow::ArgMax => "saved positions of maxima",
+    }
+}
+
+/// A call in a report: the variant, the type and the extents.
+struct CallName<'a> {
+    variant: &'a str,
+    problem: &'a Problem,
+}
+
+impl fmt::Display for CallName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Problem { dtype, batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim } = self.problem;
+        let variant = self.variant;
+        write!(f, "{variant} {dtype} b{batch} h{heads}/{kv_heads} q{q_len} kv{kv_len} d{head_dim}/{value_dim}")
     }
 }
 
@@ -94,7 +124,7 @@ fn bind_call<'a>(bindings: &mut Bindings<'a>, call: &'a Call, [q, k, v]: [&Tenso
     Ok(())
 }
 
-impl Executor for CudaExecutor {
+impl Executor for KernelExecutor {
     fn has_statistic(&self) -> bool {
         self.lowered.class != Class::Elementwise
     }
@@ -106,13 +136,15 @@ impl Executor for CudaExecutor {
     fn forward(&self, call: &Call) -> Result<Output, Error> {
         let problem = &call.problem;
         let kernels = self.library.forward(problem)?;
-        let output = self.allocate(problem.dtype, &problem.output_shape())?;
+        let output = self.allocate("output", problem.dtype, &problem.output_shape())?;
         let rows = self.lowered.forward.saved.iter();
-        let saved: Vec<Tensor> =
-            rows.map(|_| self.allocate(DType::F32, &problem.row_shape())).collect::<Result<_, _>>()?;
+        let saved: Vec<Tensor> = rows
+            .map(|row| self.allocate(saved_name(*row), DType::F32, &problem.row_shape()))
+            .collect::<Result<_, _>>()?;
         let live_keys = self.live_keys(&kernels, problem)?;
 
-        let (q, k, v) = (self.aligned(&call.q)?, self.aligned(&call.k)?, self.aligned(&call.v)?);
+        let (q, k, v) =
+            (self.aligned(call, "q", &call.q)?, self.aligned(call, "k", &call.k)?, self.aligned(call, "v", &call.v)?);
         let mut bindings = Bindings::default();
         bind_call(&mut bindings, call, [&q, &k, &v])?;
         bindings.tensor(TensorRole::Output, &output)?;
@@ -123,7 +155,7 @@ impl Executor for CudaExecutor {
             bindings.row(RowArray::LiveKeys, buffer.address());
         }
         for compiled in kernels.iter() {
-            self.launch(compiled, self.grid(compiled, problem), &bindings)?;
+            self.launch(call, compiled, self.grid(compiled, problem), &bindings)?;
         }
         let has_statistic = self.lowered.forward.saved.first() == Some(&SavedRow::Statistic);
         let statistic = has_statistic.then(|| saved[0].clone());
@@ -134,16 +166,18 @@ impl Executor for CudaExecutor {
         let call = &backward.call;
         let problem = &call.problem;
         let kernels = self.library.backward(problem)?;
-        let gradient_of = |tensor: &Tensor| self.allocate(problem.dtype, tensor.shape());
-        let (q_grad, k_grad, v_grad) = (gradient_of(&call.q)?, gradient_of(&call.k)?, gradient_of(&call.v)?);
+        let gradient = |name: &str, tensor: &Tensor| self.allocate(name, problem.dtype, tensor.shape());
+        let (q_grad, k_grad, v_grad) = (gradient("dq", &call.q)?, gradient("dk", &call.k)?, gradient("dv", &call.v)?);
         let rows = problem.row_shape().iter().product::<usize>() * DType::F32.size();
-        let delta = self.device.allocate(rows)?;
+        let delta = self.machine.allocate("delta", rows)?;
         let live_keys = self.live_keys(&kernels, problem)?;
         let statistic_grad = backward.statistic_grad.as_ref().map(Tensor::to_contiguous).transpose()?;
         let mut parameter_gradients = self.parameter_gradients(&kernels, call)?;
 
-        let (q, k, v) = (self.aligned(&call.q)?, self.aligned(&call.k)?, self.aligned(&call.v)?);
-        let (output, output_grad) = (self.aligned(&backward.output)?, self.aligned(&backward.output_grad)?);
+        let (q, k, v) =
+            (self.aligned(call, "q", &call.q)?, self.aligned(call, "k", &call.k)?, self.aligned(call, "v", &call.v)?);
+        let output = self.aligned(call, "output", &backward.output)?;
+        let output_grad = self.aligned(call, "output_grad", &backward.output_grad)?;
         let mut bindings = Bindings::default();
         bind_call(&mut bindings, call, [&q, &k, &v])?;
         bindings.tensor(TensorRole::Output, &output)?;
@@ -163,19 +197,19 @@ impl Executor for CudaExecutor {
         parameter_gradients.bind(&mut bindings);
         for compiled in kernels.iter() {
             let grid = parameter_gradients.grid(compiled, problem).unwrap_or_else(|| self.grid(compiled, problem));
-            self.launch(compiled, grid, &bindings)?;
+            self.launch(call, compiled, grid, &bindings)?;
         }
         let parameters = parameter_gradients.finish(self, call)?;
         Ok(Gradients { q: q_grad, k: k_grad, v: v_grad, parameters })
     }
 }
 
-impl CudaExecutor {
+impl KernelExecutor {
     /// The array of live keys, where one of the kernels counts them.
-    fn live_keys(&self, kernels: &[Compiled], problem: &Problem) -> Result<Option<Buffer>, Error> {
+    fn live_keys(&self, kernels: &[Compiled], problem: &Problem) -> Result<Option<Box<dyn DeviceMemory>>, Error> {
         let counted = kernels.iter().any(|compiled| compiled.source.kind == KernelKind::LiveKeys);
         let bytes = problem.row_shape().iter().product::<usize>() * DType::I32.size();
-        counted.then(|| self.device.allocate(bytes)).transpose().map_err(Error::from)
+        counted.then(|| self.machine.allocate("live keys", bytes)).transpose()
     }
 }
 

@@ -11,26 +11,26 @@ use attn_dsl::plan::{ElementType, Shape, Target};
 use rayon::prelude::*;
 
 use crate::call::Problem;
-use crate::cuda::{CudaDevice, Kernel, KernelCache, KernelRequest, LoadError, Module};
 use crate::error::Error;
+use crate::machine::{KernelSource, LoadedKernel, Machine};
 use crate::tensor::DType;
 
 /// A kernel and what it was made from.
 pub(super) struct Compiled {
     pub(super) source: Source,
-    pub(super) kernel: Kernel,
+    pub(super) kernel: Arc<dyn LoadedKernel>,
 }
 
 type Pass = Arc<Vec<Compiled>>;
 
-/// The kernels of one variant on one device.
+/// The kernels of one variant on one machine.
 pub(super) struct Library {
     lowered: Arc<Lowered>,
-    device: CudaDevice,
+    machine: Arc<dyn Machine>,
     forward: Mutex<HashMap<Shape, Pass>>,
     backward: Mutex<HashMap<Shape, Pass>>,
-    reduce: OnceLock<Kernel>,
-    copy: OnceLock<Kernel>,
+    reduce: OnceLock<Arc<dyn LoadedKernel>>,
+    copy: OnceLock<Arc<dyn LoadedKernel>>,
 }
 
 fn shape_of(problem: &Problem) -> Result<Shape, Error> {
@@ -43,10 +43,10 @@ fn shape_of(problem: &Problem) -> Result<Shape, Error> {
 }
 
 impl Library {
-    pub(super) fn new(lowered: Arc<Lowered>, device: CudaDevice) -> Self {
+    pub(super) fn new(lowered: Arc<Lowered>, machine: Arc<dyn Machine>) -> Self {
         Library {
             lowered,
-            device,
+            machine,
             forward: Mutex::default(),
             backward: Mutex::default(),
             reduce: OnceLock::new(),
@@ -64,57 +64,61 @@ impl Library {
         self.pass(&self.backward, shape, |target| Ok(generate::backward(&self.lowered, shape, target)?))
     }
 
-    /// The lock is held while kernels compile, so that concurrent callers of one executor compile once.
+    /// The lock is not held while kernels compile: a thread that waits for the others of its pool may take up another call of
+    /// this executor meanwhile, and would wait for itself. Machines make a kernel once, however many ask for it.
     fn pass(
         &self,
         kept: &Mutex<HashMap<Shape, Pass>>,
         shape: Shape,
         generate: impl FnOnce(Target) -> Result<Vec<Source>, Error>,
     ) -> Result<Pass, Error> {
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pass) = kept.get(&shape) {
+        if let Some(pass) = kept.lock().unwrap_or_else(PoisonError::into_inner).get(&shape) {
             return Ok(pass.clone());
         }
-        let (major, minor) = self.device.compute_capability();
-        let target = Target::of_compute_capability(major, minor)?;
+        let target = self.machine.target()?;
         let compile = |source: Source| {
-            let kernel = self.compile(&source.source, &source.file_name, source.entry, target)?;
-            kernel.set_dynamic_shared_memory(source.shared_memory as usize)?;
+            let kernel = self.machine.compile(&KernelSource {
+                text: &source.source,
+                file_name: &source.file_name,
+                entry: source.entry,
+                target,
+                shared_memory: source.shared_memory,
+            })?;
             Ok(Compiled { source, kernel })
         };
         let pass: Result<Vec<Compiled>, Error> = generate(target)?.into_par_iter().map(compile).collect();
         let pass = Arc::new(pass?);
-        kept.insert(shape, pass.clone());
-        Ok(pass)
-    }
-
-    fn compile(&self, source: &str, file_name: &str, entry: &str, target: Target) -> Result<Kernel, Error> {
-        let cache = KernelCache::shared()?;
-        let request = KernelRequest::new(source, file_name, target.name());
-        let module = Module::compile(&self.device, cache, &request).map_err(|error| match error {
-            LoadError::Compile(error) => Error::from(error),
-            LoadError::Cuda(error) => Error::from(error),
-        })?;
-        Ok(module.kernel(entry)?)
+        Ok(kept.lock().unwrap_or_else(PoisonError::into_inner).entry(shape).or_insert(pass).clone())
     }
 
     /// The kernel that adds partial sums.
-    pub(super) fn reduce(&self) -> Result<Kernel, Error> {
+    pub(super) fn reduce(&self) -> Result<Arc<dyn LoadedKernel>, Error> {
         self.shared(&self.reduce, generate::reduce_source(), "attn_reduce")
     }
 
     /// The kernel that copies misaligned tensors.
-    pub(super) fn copy(&self) -> Result<Kernel, Error> {
+    pub(super) fn copy(&self) -> Result<Arc<dyn LoadedKernel>, Error> {
         self.shared(&self.copy, generate::copy_source(), "attn_copy")
     }
 
-    fn shared(&self, kept: &OnceLock<Kernel>, source: &str, entry: &str) -> Result<Kernel, Error> {
+    fn shared(
+        &self,
+        kept: &OnceLock<Arc<dyn LoadedKernel>>,
+        source: &str,
+        entry: &str,
+    ) -> Result<Arc<dyn LoadedKernel>, Error> {
         if let Some(kernel) = kept.get() {
             return Ok(kernel.clone());
         }
-        let (major, minor) = self.device.compute_capability();
-        let target = Target::of_compute_capability(major, minor)?;
-        let kernel = self.compile(source, &format!("{entry}.cu"), entry, target)?;
+        let target = self.machine.target()?;
+        let file_name = format!("{entry}.cu");
+        let kernel = self.machine.compile(&KernelSource {
+            text: source,
+            file_name: &file_name,
+            entry,
+            target,
+            shared_memory: 0,
+        })?;
         Ok(kept.get_or_init(|| kernel).clone())
     }
 }

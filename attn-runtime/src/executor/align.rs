@@ -4,9 +4,10 @@
 
 use attn_dsl::cuda::{COPY_ROWS, COPY_THREADS};
 
-use super::CudaExecutor;
-use crate::cuda::{KernelArgument, Launch};
+use super::KernelExecutor;
+use crate::call::Call;
 use crate::error::Error;
+use crate::machine::KernelLaunch;
 use crate::tensor::Tensor;
 
 const ALIGNMENT: usize = 16;
@@ -18,13 +19,13 @@ fn is_aligned(tensor: &Tensor) -> Result<bool, Error> {
     Ok(tensor.device_address()?.is_multiple_of(ALIGNMENT as u64) && steps.all(|step| step.is_multiple_of(ALIGNMENT)))
 }
 
-impl CudaExecutor {
-    /// The tensor `[b, h, n, d]` itself if its rows are aligned, else a row-major copy.
-    pub(super) fn aligned(&self, tensor: &Tensor) -> Result<Tensor, Error> {
+impl KernelExecutor {
+    /// The tensor `[b, h, n, d]` of a call itself if its rows are aligned, else a row-major copy.
+    pub(super) fn aligned(&self, call: &Call, name: &str, tensor: &Tensor) -> Result<Tensor, Error> {
         if tensor.element_count() == 0 || is_aligned(tensor)? {
             return Ok(tensor.clone());
         }
-        let copy = self.allocate(tensor.dtype(), tensor.shape())?;
+        let copy = self.allocate(name, tensor.dtype(), tensor.shape())?;
         let (shape, strides) = (tensor.shape(), tensor.strides());
         let mut bytes = vec![];
         bytes.extend(tensor.device_address()?.to_ne_bytes());
@@ -33,14 +34,14 @@ impl CudaExecutor {
         let lengths = [shape[1], shape[2], shape[3], tensor.dtype().size()];
         lengths.iter().for_each(|&length| bytes.extend((length as i32).to_ne_bytes()));
         let extent = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-        let launch = Launch {
+        let launch = KernelLaunch {
             grid: [extent(shape[2]).div_ceil(COPY_ROWS), extent(shape[1]), extent(shape[0])],
-            block: [COPY_THREADS, 1, 1],
+            threads: COPY_THREADS,
             shared_memory: 0,
         };
         let kernel = self.library.copy()?;
         // SAFETY: the bytes are `struct Arguments` of attn_copy; the view lies inside its memory and the copy has its extents.
-        unsafe { kernel.launch(&self.device, launch, &[KernelArgument::bytes(bytes)]) }?;
+        unsafe { kernel.launch(launch, bytes, &self.named(call)) }?;
         Ok(copy)
     }
 }

@@ -1,4 +1,4 @@
-//! Gradients of parameters on the device: partial sums that kernels leave, and the sums of them.
+//! Gradients of parameters on the machine: partial sums that kernels leave, and the sums of them.
 //!
 //! Invariant: every learnable parameter gets a gradient of its own shape, zero where nothing contributes.
 
@@ -6,12 +6,12 @@ use attn_dsl::cuda::{Argument, GradientKind, KernelKind, REDUCE_AXES, REDUCE_THR
 use attn_dsl::definition::Axis;
 use attn_dsl::ir::ParameterId;
 
-use super::CudaExecutor;
+use super::KernelExecutor;
 use super::compiled::Compiled;
 use super::pack::Bindings;
 use crate::call::{Call, Problem};
-use crate::cuda::{Buffer, KernelArgument, Launch};
 use crate::error::Error;
+use crate::machine::{DeviceMemory, KernelLaunch};
 use crate::parameter::Parameters;
 use crate::tensor::{DType, Tensor};
 
@@ -21,7 +21,7 @@ struct Entry {
     gradient: Tensor,
     kind: GradientKind,
     /// Partial sums and their extents, where the kind has them.
-    partial: Option<(Buffer, [usize; REDUCE_AXES])>,
+    partial: Option<(Box<dyn DeviceMemory>, [usize; REDUCE_AXES])>,
 }
 
 /// The gradients of a call's learnable parameters.
@@ -30,7 +30,7 @@ pub(super) struct ParameterGradients {
     axes: Vec<Vec<Axis>>,
 }
 
-impl CudaExecutor {
+impl KernelExecutor {
     /// Memory for every learnable parameter's gradient and for what the kernels leave of it.
     pub(super) fn parameter_gradients(&self, kernels: &[Compiled], call: &Call) -> Result<ParameterGradients, Error> {
         let definition = &self.lowered.definition;
@@ -40,8 +40,9 @@ impl CudaExecutor {
         for (index, parameter) in definition.parameters.iter().enumerate().filter(|(_, p)| p.learnable) {
             let id = ParameterId(u32::try_from(index).expect("few parameters"));
             let shape = call.parameters[index].shape();
+            let name = format!("gradient of {}", parameter.name);
             let bytes = shape.iter().product::<usize>() * DType::F32.size();
-            let gradient = Tensor::from_device(DType::F32, shape, self.device.zeroed(bytes)?)?;
+            let gradient = Tensor::from_device(DType::F32, shape, self.machine.zeroed(&name, bytes)?)?;
             let kind = gradient_kind(parameter)?;
             let extents = match kind {
                 _ if !written(&Argument::Partial(id)) => None,
@@ -59,7 +60,7 @@ impl CudaExecutor {
             };
             let allocate = |extents: [usize; REDUCE_AXES]| {
                 let bytes = extents.iter().product::<usize>() * DType::F32.size();
-                Ok::<_, Error>((self.device.allocate(bytes)?, extents))
+                Ok::<_, Error>((self.machine.allocate(&format!("partial sums of the {name}"), bytes)?, extents))
             };
             let partial = extents.map(allocate).transpose()?;
             entries.push(Entry { id, gradient, kind, partial });
@@ -69,7 +70,7 @@ impl CudaExecutor {
     }
 
     /// Adds up partial sums into a gradient.
-    fn reduce(&self, entry: &Entry, axes: &[Axis]) -> Result<(), Error> {
+    fn reduce(&self, call: &Call, entry: &Entry, axes: &[Axis]) -> Result<(), Error> {
         let Some((partial, extents)) = &entry.partial else { return Ok(()) };
         let mut strides = [0i64; REDUCE_AXES];
         let mut keep = [0i32; REDUCE_AXES];
@@ -100,14 +101,14 @@ impl CudaExecutor {
         strides.iter().for_each(|stride| bytes.extend(stride.to_ne_bytes()));
         extents.iter().for_each(|&extent| bytes.extend((extent as i32).to_ne_bytes()));
         keep.iter().for_each(|keep| bytes.extend(keep.to_ne_bytes()));
-        let launch = Launch {
+        let launch = KernelLaunch {
             grid: [u32::try_from(elements).unwrap_or(u32::MAX), 1, 1],
-            block: [REDUCE_THREADS, 1, 1],
+            threads: REDUCE_THREADS,
             shared_memory: 0,
         };
         let kernel = self.library.reduce()?;
         // SAFETY: the bytes are `struct Arguments` of attn_reduce; both buffers have the extents that it is given.
-        unsafe { kernel.launch(&self.device, launch, &[KernelArgument::bytes(bytes)]) }?;
+        unsafe { kernel.launch(launch, bytes, &self.named(call)) }?;
         Ok(())
     }
 }
@@ -174,12 +175,12 @@ impl ParameterGradients {
     }
 
     /// Adds up what the kernels left.
-    pub(super) fn finish(self, executor: &CudaExecutor, call: &Call) -> Result<Parameters, Error> {
+    pub(super) fn finish(self, executor: &KernelExecutor, call: &Call) -> Result<Parameters, Error> {
         debug_assert_eq!(call.parameters.len(), self.axes.len());
         let definition = &executor.lowered.definition;
         let mut parameters = Parameters::new();
         for entry in self.entries {
-            executor.reduce(&entry, &self.axes[entry.id.0 as usize])?;
+            executor.reduce(call, &entry, &self.axes[entry.id.0 as usize])?;
             parameters.insert(&definition.parameter(entry.id).name, entry.gradient);
         }
         Ok(parameters)

@@ -1,0 +1,39 @@
+//! Values for the parameters of gallery variants in tests, where the values that serve every variant would not serve them.
+//!
+//! Invariant: the same seed gives the same values on every machine.
+
+use attn_runtime::testing::{Arguments, Case, Random};
+use attn_runtime::{Tensor, TensorError};
+
+use crate::Definition;
+
+/// The arguments of a case for a variant of the gallery: those of [`Case::arguments`], but for parameters that mean something
+/// particular, like a decay or a length.
+///
+/// # Errors
+/// When the extents of the case do not fit the address space.
+pub fn arguments(definition: &Definition, case: &Case) -> Result<Arguments, TensorError> {
+    let mut case = *case;
+    if definition.name == "Cosine" {
+        // Its queries and keys have length 1 and its scores no scale: keep the scores' deviation near 1.
+        case.spread *= (case.shape.head_dim as f64).powf(-0.25);
+    }
+    let mut arguments = case.arguments(definition)?;
+    let mut random = Random::new(case.seed ^ 0xa77e);
+    let mut replace = |name: &str, value: &mut dyn FnMut(&mut Random) -> f64| -> Result<(), TensorError> {
+        if let Some(old) = arguments.parameters.get(name) {
+            let values: Vec<f64> = (0..old.element_count()).map(|_| value(&mut random)).collect();
+            let new = Tensor::from_f64(old.dtype(), old.shape(), &values)?;
+            arguments.parameters.insert(name, new);
+        }
+        Ok(())
+    };
+    match definition.name.as_str() {
+        // Decays: logarithms of factors below 1.
+        "Retention" => replace("ln_gamma", &mut |random| -random.uniform(0.01, 0.2))?,
+        // Any length, also none and all.
+        "PrefixLm" => replace("length", &mut |random| random.below(case.shape.kv_len + 1) as f64)?,
+        _ => {}
+    }
+    Ok(arguments)
+}

@@ -1,0 +1,145 @@
+//! Every variant of the gallery on a simulated GPU against the oracle: the generated kernels themselves, forward and backward,
+//! at several seeds, without a GPU.
+//!
+//! A fault of a kernel (a race, an early read, an access out of bounds) fails the test with the simulator's report, and so does
+//! a wrong result.
+
+use attn::sim::{SimDevice, SimOptions};
+use attn::testing::{Case, Expected, Shape, gallery_arguments};
+use attn::{Attention, DType, Device, gallery};
+use rayon::prelude::*;
+
+/// Each decides another order of threads and another time for every asynchronous copy.
+const SEEDS: [u64; 3] = [0, 1, 2];
+
+const fn shape(heads: [usize; 3], lengths: [usize; 2], head_dims: [usize; 2]) -> Shape {
+    let [batch, heads, kv_heads] = heads;
+    let ([q_len, kv_len], [head_dim, value_dim]) = (lengths, head_dims);
+    Shape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim }
+}
+
+/// Whole tiles of columns: several tiles of queries and of keys in every pass; one query, as in decoding; one key; none.
+const WHOLE: [Shape; 4] = [
+    shape([1, 2, 1], [131, 133], [64, 64]),
+    shape([2, 3, 1], [1, 77], [64, 64]),
+    shape([1, 2, 2], [35, 1], [64, 64]),
+    shape([1, 2, 1], [5, 0], [64, 64]),
+];
+
+/// Columns that fill no tile, v narrower than q.
+const RAGGED: [Shape; 2] = [shape([2, 2, 1], [37, 51], [40, 24]), shape([1, 4, 2], [70, 21], [40, 24])];
+
+/// Runs both passes of every variant, with a mask added, in every shape at every seed.
+#[track_caller]
+fn check_gallery(dtype: DType, mask: &str, shapes: &[Shape]) {
+    let misses: Vec<String> =
+        gallery::all().par_iter().flat_map_iter(|entry| check(entry, dtype, mask, shapes)).collect();
+    assert!(misses.is_empty(), "{} missed\n{}", misses.len(), misses.join("\n"));
+}
+
+/// What a variant missed.
+fn check(entry: &gallery::Entry, dtype: DType, mask: &str, shapes: &[Shape]) -> Vec<String> {
+    let definition = (entry.definition)().with_mask(mask).unwrap();
+    let attentions = SEEDS.map(|seed| Attention::new(&definition, &Device::sim(seed)).unwrap());
+    let mut misses = Vec::new();
+    for (at, &shape) in shapes.iter().enumerate() {
+        // layouts and broadcast parameters take turns
+        let case = Case { shape, dtype, strided: at % 2 == 0, broadcast: at % 2 == 1, ..Case::default() };
+        let arguments = gallery_arguments(&definition, &case).unwrap();
+        let expected = Expected::new(&attentions[0], &arguments).unwrap();
+        for attention in &attentions {
+            let what = format!("{} {case} mask {mask} on {}", entry.name, attention.device());
+            match expected.compare(attention) {
+                Ok(comparisons) => {
+                    let missed = comparisons.iter().filter(|comparison| !comparison.passed());
+                    misses.extend(missed.map(|comparison| format!("{what}: {comparison}")));
+                }
+                Err(error) => misses.push(format!("{what}: {error}")),
+            }
+        }
+    }
+    misses
+}
+
+#[test]
+fn f16() {
+    check_gallery(DType::F16, "none", &WHOLE);
+}
+
+#[test]
+fn f16_ragged() {
+    check_gallery(DType::F16, "none", &RAGGED);
+}
+
+#[test]
+fn bf16() {
+    check_gallery(DType::BF16, "none", &WHOLE);
+}
+
+/// Bounds of tiles from both sides of a window, and rows whose window lies before the first key.
+#[test]
+fn bf16_ragged_in_a_window() {
+    check_gallery(DType::BF16, "causal & window(20, 0)", &RAGGED);
+}
+
+#[test]
+fn f32() {
+    check_gallery(DType::F32, "none", &WHOLE);
+}
+
+#[test]
+fn f32_ragged() {
+    check_gallery(DType::F32, "none", &RAGGED);
+}
+
+/// No row has a live key: outputs and gradients are zero.
+#[test]
+fn fully_masked() {
+    check_gallery(DType::F16, "|b, h, q, kv| kv < 0", &RAGGED[..1]);
+}
+
+/// The timelines and the bytes of the output of one forward and backward pass.
+fn run(seed: u64) -> (Vec<(String, String)>, Vec<u8>) {
+    let simulator = SimDevice::new(SimOptions::new(seed).traced());
+    let device = Device::Sim(simulator.clone());
+    let attention = Attention::new((gallery::find("sink").unwrap().definition)(), &device).unwrap();
+    let case = Case { shape: RAGGED[0], dtype: DType::BF16, ..Case::default() };
+    let arguments = gallery_arguments(attention.definition(), &case).unwrap();
+    let [q, k, v, output_grad] = [&arguments.q, &arguments.k, &arguments.v, &arguments.output_grad]
+        .map(|tensor| tensor.to_device(&device).unwrap());
+    let parameters = arguments.parameters.to_device(&device).unwrap();
+    let output = attention.forward(&q, &k, &v, &parameters).unwrap();
+    let gradients = attention.backward(&q, &k, &v, &parameters, &output, &output_grad, None).unwrap();
+    let results = [output.output, gradients.q, gradients.k, gradients.v];
+    let bytes = results.iter().flat_map(|tensor| tensor.to_host().unwrap().to_bytes().unwrap()).collect();
+    (simulator.take_traces(), bytes)
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    let runs: Vec<_> = [5, 5, 6].into_par_iter().map(run).collect();
+    assert!(runs[0] == runs[1], "the same seed twice, beside other work");
+    let names = |run: &(Vec<(String, String)>, _)| run.0.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&runs[0]), names(&runs[2]));
+    assert!(
+        names(&runs[0]).iter().any(|name| name.starts_with("Sink_forward_bf16_d40_dv24_sm_90a")),
+        "{:?}",
+        runs[0].0
+    );
+    assert!(runs[0].0 != runs[2].0, "another seed takes another course");
+    assert!(runs[0].1 == runs[2].1, "no order of threads changes a bit of the results");
+}
+
+#[test]
+fn tensors_of_another_simulated_device_are_refused() {
+    let [here, there] = [0, 0].map(Device::sim);
+    let q = attn::Tensor::zeros(DType::F16, &[1, 1, 3, 8]).unwrap();
+    let attention = Attention::new((gallery::find("softmax").unwrap().definition)(), &here).unwrap();
+    let forward = |device: &Device| {
+        let q = q.to_device(device).unwrap();
+        attention.forward(&q, &q, &q, &attn::Parameters::new())
+    };
+    let error = forward(&there).unwrap_err().to_string();
+    assert!(error.contains("`q` is on simulated device") && error.contains("move it there"), "{error}");
+    assert!(forward(&Device::Cpu).unwrap_err().to_string().contains("`q` is on the host"));
+}
