@@ -4,7 +4,8 @@ mod harness;
 
 use std::mem::offset_of;
 
-use super::{BuildError, Line, Program};
+use super::library::Line;
+use super::{BuildError, Program};
 use crate::abi::{self, ThreadContext, WgmmaArguments};
 use harness::{Harness, RECORDER, WITHOUT_ACCESSES};
 

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 
 use crate::abi::{Address, Table, ThreadContext, WgmmaArguments};
-use crate::host::{Line, Program};
+use crate::host::Program;
+use crate::host::library::Line;
 
 /// What a kernel told the table.
 #[derive(Clone, Debug)]
