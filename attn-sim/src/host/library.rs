@@ -57,6 +57,12 @@ impl Debug for Program {
     }
 }
 
+/// What the loader says, with its reason.
+fn load(error: libloading::Error) -> BuildError {
+    let reason = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+    BuildError::Load { reason: format!("{error}{reason}") }
+}
+
 /// The whole C++ text of a kernel.
 pub(super) fn compose(source: &str) -> Result<(String, Vec<String>), BuildError> {
     let translation = translate(source)?;
@@ -82,7 +88,6 @@ impl Program {
         let (text, entries) = compose(source)?;
         let folder = tempfile::Builder::new().prefix("attn-sim-").tempdir()?;
         let path = compiler::compile(&text, folder.path())?;
-        let load = |error: libloading::Error| BuildError::Load { reason: error.to_string() };
         // SAFETY: the library's initialisers are those of a C++ text without constructors.
         let library = unsafe { Library::new(&path) }.map_err(load)?;
         // SAFETY: `abi.hpp` defines these functions with these types; the table is static.
@@ -103,9 +108,7 @@ impl Program {
     pub(crate) fn entry(&self, name: &str) -> Result<Entry, BuildError> {
         self.check(name)?;
         // SAFETY: the macro ATTN_SIM_ENTRY defines the function with this type.
-        unsafe { self.library.get::<Entry>(format!("attn_sim_{name}")) }
-            .map(|symbol| *symbol)
-            .map_err(|error| BuildError::Load { reason: error.to_string() })
+        unsafe { self.library.get::<Entry>(format!("attn_sim_{name}")) }.map(|symbol| *symbol).map_err(load)
     }
 
     /// The size of each parameter of the kernel `name`.
@@ -116,7 +119,7 @@ impl Program {
             let list = self
                 .library
                 .get::<unsafe extern "C" fn() -> *const u32>(format!("attn_sim_parameters_{name}"))
-                .map_err(|error| BuildError::Load { reason: error.to_string() })?();
+                .map_err(load)?();
             let sizes = (0..).map(|index| *list.add(index) as usize);
             Ok(sizes.take_while(|&size| size != 0).collect())
         }
@@ -165,6 +168,9 @@ impl Program {
 
 /// A function's name without parameters and template arguments.
 fn shorten(name: &str) -> String {
+    if name.contains("operator()") || name.contains("{lambda") {
+        return "a lambda".into();
+    }
     let mut depth = 0;
     let mut text = String::new();
     for character in name.chars() {

@@ -14,4 +14,4 @@ mod library;
 mod tests;
 
 pub use error::BuildError;
-pub(crate) use library::{Line, Program};
+pub(crate) use library::Program;

@@ -25,7 +25,7 @@ pub(crate) fn render(statement: &Statement) -> Result<String, TranslateError> {
     if body.items.is_empty() {
         return Ok("do {} while (0)".into());
     }
-    let late = accumulators(statement, &body)?;
+    let late: Vec<usize> = instructions(&body).flat_map(instruction::accumulators).collect();
     let mut text = String::from("do { ");
     for item in &body.items {
         if let Item::Label(label) = item {
@@ -80,6 +80,7 @@ pub(crate) fn render(statement: &Statement) -> Result<String, TranslateError> {
             }
         }
     }
+    check_accumulators(statement, &body, &late)?;
     for (number, argument) in statement.arguments.iter().enumerate() {
         if argument.output && !late.contains(&number) {
             let letter = argument.letter.name();
@@ -110,16 +111,16 @@ fn check_jump(instruction: &Instruction, body: &Body) -> Result<(), TranslateErr
     Err(explain(instruction, Problem::Malformed("this asm statement has no such label".into())))
 }
 
-/// The operands that are accumulators of `wgmma`, which nothing else in the statement may use.
-fn accumulators(statement: &Statement, body: &Body) -> Result<Vec<usize>, TranslateError> {
-    let instructions = || {
-        body.items.iter().filter_map(|item| match item {
-            Item::Instruction(instruction) => Some(instruction),
-            Item::Label(_) => None,
-        })
-    };
-    let late: Vec<usize> = instructions().flat_map(instruction::accumulators).collect();
-    for instruction in instructions() {
+fn instructions(body: &Body) -> impl Iterator<Item = &Instruction> {
+    body.items.iter().filter_map(|item| match item {
+        Item::Instruction(instruction) => Some(instruction),
+        Item::Label(_) => None,
+    })
+}
+
+/// Accumulators of `wgmma` are read and written, and by nothing else in the statement.
+fn check_accumulators(statement: &Statement, body: &Body, late: &[usize]) -> Result<(), TranslateError> {
+    for instruction in instructions(body) {
         let own = instruction::accumulators(instruction);
         let explain = |reason: &str| explain(instruction, Problem::Malformed(reason.into()));
         for &number in &own {
@@ -133,7 +134,7 @@ fn accumulators(statement: &Statement, body: &Body) -> Result<Vec<usize>, Transl
             return Err(explain("it uses an accumulator of a wgmma that isn't finished"));
         }
     }
-    Ok(late)
+    Ok(())
 }
 
 fn arguments(operand: &Operand) -> Vec<usize> {

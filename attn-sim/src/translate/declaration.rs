@@ -143,7 +143,7 @@ fn declarators(tokens: &[Token]) -> Option<(String, Vec<(String, String)>)> {
     }
 }
 
-/// The name of the function that `__global__` at `at` declares, if it has C linkage.
+/// The name of the function that `__global__` at `at` defines, if it has C linkage.
 pub(crate) fn entry(tokens: &[Token], at: usize) -> Option<String> {
     let c = at >= 2 && tokens[at - 1].text == "\"C\"" && tokens[at - 2].is("extern");
     let mut index = at + 1;
@@ -154,7 +154,8 @@ pub(crate) fn entry(tokens: &[Token], at: usize) -> Option<String> {
         }
         if tokens.get(index + 1).is_some_and(|open| open.is("(")) && token.kind == Kind::Identifier {
             if !matches!(token.text, "__launch_bounds__" | "__cluster_dims__" | "__maxnreg__" | "__align__") {
-                return Some(token.text.to_owned());
+                let after = close(tokens, index + 1)?;
+                return tokens.get(after).is_some_and(|body| body.is("{")).then(|| token.text.to_owned());
             }
             index = close(tokens, index + 1)?;
             continue;

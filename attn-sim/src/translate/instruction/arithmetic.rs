@@ -77,11 +77,11 @@ pub(super) fn lower(call: &Call) -> Lowered {
         ["tanh", rest @ ..] => function(call, "tanh", rest),
         ["sin", rest @ ..] => function(call, "sine", rest),
         ["cos", rest @ ..] => function(call, "cosine", rest),
-        ["neg", rest @ .., "f32"] if matches!(rest, [] | ["ftz"]) => {
+        ["neg", "f32"] | ["neg", "ftz", "f32"] => {
             call.takes(2..=2)?;
             call.assign(0, &format!("{} ^ 0x80000000u", call.word(1)?))
         }
-        ["abs", rest @ .., "f32"] if matches!(rest, [] | ["ftz"]) => {
+        ["abs", "f32"] | ["abs", "ftz", "f32"] => {
             call.takes(2..=2)?;
             call.assign(0, &format!("{} & 0x7fffffffu", call.word(1)?))
         }

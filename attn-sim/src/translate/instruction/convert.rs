@@ -31,9 +31,8 @@ pub(super) fn lower(call: &Call) -> Lowered {
         ["rn", "tf32", "f32"] => to_word(format!("attn_sim::tf32_even({})", call.real(1)?)),
         ["rn", "f32", "f64"] => to_word(format!("attn_sim::bits((float)attn_sim::real64({}))", call.long(1)?)),
         ["f64", "f32"] => call.assign(0, &format!("attn_sim::bits64((double){})", call.real(1)?)),
-        [rounding @ ("rni" | "rzi" | "rmi" | "rpi"), rest @ .., ty @ ("s32" | "u32"), "f32"]
-            if matches!(rest, [] | ["ftz"]) =>
-        {
+        [rounding @ ("rni" | "rzi" | "rmi" | "rpi"), ty @ ("s32" | "u32"), "f32"]
+        | [rounding @ ("rni" | "rzi" | "rmi" | "rpi"), "ftz", ty @ ("s32" | "u32"), "f32"] => {
             let round = match *rounding {
                 "rni" => "__builtin_rintf",
                 "rzi" => "__builtin_truncf",

@@ -1,6 +1,6 @@
 //! Barriers, fences, exchanges in a warp, and jumps.
 
-use super::{Call, Lowered, Problem, malformed, word};
+use super::{Call, Lowered, Problem, malformed};
 use crate::translate::ptx::{self, Operand, Value};
 
 pub(super) fn lower(call: &Call) -> Lowered {
@@ -114,10 +114,4 @@ pub(super) fn special(name: &str) -> Lowered {
         },
     };
     text.map_or_else(|| malformed(format!("the simulator doesn't know the register or name `{name}`")), Ok)
-}
-
-/// The use of `word` in tests of names.
-#[cfg(test)]
-pub(super) fn word_of_name(name: &str) -> Lowered {
-    word(&Value::Name(name.to_owned()))
 }
