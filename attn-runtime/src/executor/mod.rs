@@ -142,11 +142,13 @@ impl Executor for KernelExecutor {
             .map(|row| self.allocate(saved_name(*row), DType::F32, &problem.row_shape()))
             .collect::<Result<_, _>>()?;
         let live_keys = self.live_keys(&kernels, problem)?;
+        let zero = self.zero(call)?;
 
         let (q, k, v) =
             (self.aligned(call, "q", &call.q)?, self.aligned(call, "k", &call.k)?, self.aligned(call, "v", &call.v)?);
         let mut bindings = Bindings::default();
         bind_call(&mut bindings, call, [&q, &k, &v])?;
+        bindings.zero = zero.as_ref().map(|memory| memory.address());
         bindings.tensor(TensorRole::Output, &output)?;
         for (row, tensor) in self.lowered.forward.saved.iter().zip(&saved) {
             bindings.row(RowArray::Saved(*row), tensor.device_address()?);
@@ -171,6 +173,7 @@ impl Executor for KernelExecutor {
         let rows = problem.row_shape().iter().product::<usize>() * DType::F32.size();
         let delta = self.machine.allocate("delta", rows)?;
         let live_keys = self.live_keys(&kernels, problem)?;
+        let zero = self.zero(call)?;
         let statistic_grad = backward.statistic_grad.as_ref().map(Tensor::to_contiguous).transpose()?;
         let mut parameter_gradients = self.parameter_gradients(&kernels, call)?;
 
@@ -180,6 +183,7 @@ impl Executor for KernelExecutor {
         let output_grad = self.aligned(call, "output_grad", &backward.output_grad)?;
         let mut bindings = Bindings::default();
         bind_call(&mut bindings, call, [&q, &k, &v])?;
+        bindings.zero = zero.as_ref().map(|memory| memory.address());
         bindings.tensor(TensorRole::Output, &output)?;
         bindings.tensor(TensorRole::OutputGrad, &output_grad)?;
         bindings.tensor(TensorRole::QGrad, &q_grad)?;
@@ -205,6 +209,12 @@ impl Executor for KernelExecutor {
 }
 
 impl KernelExecutor {
+    /// What every index of an empty parameter reads, where a parameter is empty.
+    fn zero(&self, call: &Call) -> Result<Option<Box<dyn DeviceMemory>>, Error> {
+        let is_empty = call.parameters.iter().any(|tensor| tensor.element_count() == 0);
+        is_empty.then(|| self.machine.zeroed("the zero of empty parameters", DType::F32.size())).transpose()
+    }
+
     /// The array of live keys, where one of the kernels counts them.
     fn live_keys(&self, kernels: &[Compiled], problem: &Problem) -> Result<Option<Box<dyn DeviceMemory>>, Error> {
         let counted = kernels.iter().any(|compiled| compiled.source.kind == KernelKind::LiveKeys);

@@ -23,6 +23,8 @@ pub(super) struct Bindings<'a> {
     pub(super) dense: HashMap<ParameterId, [u64; 5]>,
     pub(super) parameters: &'a [Tensor],
     pub(super) scale: f32,
+    /// The address of four zero bytes, where a parameter is empty.
+    pub(super) zero: Option<u64>,
 }
 
 impl Bindings<'_> {
@@ -73,10 +75,13 @@ impl Packed {
             Argument::Rows(row) => self.words(&[*bindings.rows.get(row).ok_or_else(missing)?]),
             Argument::Parameter(id) => {
                 let tensor = bindings.parameters.get(id.0 as usize).ok_or_else(missing)?;
-                self.words(&[tensor.device_address()?]);
+                // a table without entries has no address that may be read: every index of it reads a zero
+                let is_empty = tensor.element_count() == 0;
+                self.words(&[if is_empty { bindings.zero.ok_or_else(missing)? } else { tensor.device_address()? }]);
                 let axes = tensor.shape().iter().zip(tensor.strides());
                 // an axis of one entry serves every index
-                axes.for_each(|(&extent, &stride)| self.words(&[if extent == 1 { 0 } else { stride as u64 }]));
+                let is_fixed = |extent: usize| is_empty || extent == 1;
+                axes.for_each(|(&extent, &stride)| self.words(&[if is_fixed(extent) { 0 } else { stride as u64 }]));
                 tensor.shape().iter().for_each(|&extent| self.bytes.extend((extent as i32).to_ne_bytes()));
                 self.align(8);
             }

@@ -73,7 +73,8 @@ attn_table_grad(const __grid_constant__ Arguments arguments) {
         }
     }
 
-    __syncthreads();   // all histograms are complete
+    copy_async_wait_all();   // of a block without live tiles, too
+    __syncthreads();         // all histograms are complete
     const int entries = table_entries(arguments);
     for (int entry = warp; entry < TABLE_CHUNK && chunk_begin + entry < entries; entry += WARPS) {
         float sum = 0.f;
