@@ -125,6 +125,9 @@ impl Kernel {
         assert!((1..=MOST_THREADS).contains(&threads), "a block has 1 to {MOST_THREADS} threads, not {threads}");
         assert!(launch.shared_memory <= MOST_SHARED, "a block has {MOST_SHARED} bytes of shared memory at most");
         assert!(arguments.len() <= crate::machine::MOST_ARGUMENTS, "too many arguments");
+        let parameters = self.program.parameters(&self.name).expect("the kernel was found when it was built");
+        let given: Vec<usize> = arguments.iter().map(|bytes| bytes.len()).collect();
+        assert!(given == parameters, "{} takes parameters of {parameters:?} bytes, not {given:?}", self.name);
         let copies: Vec<Argument> = arguments.iter().map(|bytes| Argument::new(bytes)).collect();
         let addresses = copies.iter().map(Argument::address).collect();
         let grid = Arc::new(GridLaunch::new(

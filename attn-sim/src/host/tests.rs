@@ -243,12 +243,15 @@ fn mistakes_have_the_kernels_lines() {
 #[test]
 fn a_missing_kernel_is_named_with_what_there_is() {
     let program = Program::build_with(
-        "extern \"C\" __global__ void __launch_bounds__(128) first() {}\n__global__ void hidden() {}\nextern \"C\" __global__ void second(int);",
+        "extern \"C\" __global__ void __launch_bounds__(128) first() {}\n__global__ void hidden() {}\nextern \"C\" __global__ void second(int);\n\
+         #if 0\nextern \"C\" __global__ void third() {}\n#endif",
         &RECORDER,
     )
     .unwrap();
     assert!(program.entry("first").is_ok());
-    let error = program.entry("second").unwrap_err();
-    assert!(matches!(&error, BuildError::MissingEntry { available, .. } if available == "first"), "{error}");
+    for missing in ["second", "third", "hidden"] {
+        let error = program.entry(missing).unwrap_err();
+        assert!(matches!(&error, BuildError::MissingEntry { available, .. } if available == "first"), "{error}");
+    }
     assert!(program.parameters("hidden").is_err());
 }

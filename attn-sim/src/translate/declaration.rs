@@ -1,4 +1,4 @@
-//! Declarations of shared memory, and the kernels' names.
+//! Declarations of shared memory, and kernels.
 //!
 //! ```text
 //! extern __shared__ T name[];      ->  T* name = (T*)attn_sim::dynamic_shared();
@@ -143,8 +143,16 @@ fn declarators(tokens: &[Token]) -> Option<(String, Vec<(String, String)>)> {
     }
 }
 
-/// The name of the function that `__global__` at `at` defines, if it has C linkage.
-pub(crate) fn entry(tokens: &[Token], at: usize) -> Option<String> {
+/// A kernel with a body.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) name: String,
+    /// The index of the brace that closes its body.
+    pub(crate) last: usize,
+}
+
+/// The function that `__global__` at `at` defines, if it has C linkage.
+pub(crate) fn kernel(tokens: &[Token], at: usize) -> Option<Kernel> {
     let c = at >= 2 && tokens[at - 1].text == "\"C\"" && tokens[at - 2].is("extern");
     let mut index = at + 1;
     while c && index < tokens.len() {
@@ -153,11 +161,12 @@ pub(crate) fn entry(tokens: &[Token], at: usize) -> Option<String> {
             return None;
         }
         if tokens.get(index + 1).is_some_and(|open| open.is("(")) && token.kind == Kind::Identifier {
+            let after = close(tokens, index + 1)?;
             if !matches!(token.text, "__launch_bounds__" | "__cluster_dims__" | "__maxnreg__" | "__align__") {
-                let after = close(tokens, index + 1)?;
-                return tokens.get(after).is_some_and(|body| body.is("{")).then(|| token.text.to_owned());
+                tokens.get(after).filter(|body| body.is("{"))?;
+                return Some(Kernel { name: token.text.to_owned(), last: close(tokens, after)? - 1 });
             }
-            index = close(tokens, index + 1)?;
+            index = after;
             continue;
         }
         index += 1;

@@ -25,7 +25,7 @@ use scan::{Kind, Token, scan};
 #[derive(Debug)]
 pub(crate) struct Translation {
     pub(crate) text: String,
-    /// The names of `extern "C" __global__` functions that have a body, in order.
+    /// The names of `extern "C" __global__` functions that have a body, in order. The preprocessor may remove some.
     pub(crate) entries: Vec<String>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Translation {
 pub(crate) fn translate(source: &str) -> Result<Translation, TranslateError> {
     let tokens = scan(source)?;
     let mut writer = Writer { source, text: String::with_capacity(source.len() * 2), copied: 0 };
-    let mut entries: Vec<String> = vec![];
+    let mut kernels: Vec<declaration::Kernel> = vec![];
     let (mut depth, mut variables) = (0usize, 0);
     let mut index = 0;
     while index < tokens.len() {
@@ -41,7 +41,13 @@ pub(crate) fn translate(source: &str) -> Result<Translation, TranslateError> {
         let mut next = index + 1;
         match (token.kind, token.text) {
             (Kind::Punctuation, "{") if !token.in_directive => depth += 1,
-            (Kind::Punctuation, "}") if !token.in_directive => depth = depth.saturating_sub(1),
+            (Kind::Punctuation, "}") if !token.in_directive => {
+                depth = depth.saturating_sub(1);
+                // right behind the kernel, so that what removes the one removes the other
+                if let Some(kernel) = kernels.last().filter(|kernel| kernel.last == index) {
+                    writer.insert(token.end(), &format!(" ATTN_SIM_ENTRY({})", kernel.name));
+                }
+            }
             (Kind::Punctuation, "#") if token.in_directive => {
                 next = directive(&tokens, index, &mut writer)?;
             }
@@ -62,13 +68,19 @@ pub(crate) fn translate(source: &str) -> Result<Translation, TranslateError> {
                 next = declaration.next;
             }
             (Kind::Identifier, "__global__") => {
-                entries.extend(declaration::entry(&tokens, index).filter(|name| !entries.contains(name)));
+                kernels.extend(declaration::kernel(&tokens, index));
             }
             _ => {}
         }
         index = next;
     }
     writer.copy_to(source.len());
+    let mut entries: Vec<String> = vec![];
+    for kernel in kernels {
+        if !entries.contains(&kernel.name) {
+            entries.push(kernel.name);
+        }
+    }
     Ok(Translation { text: writer.text, entries })
 }
 
@@ -108,6 +120,12 @@ impl Writer<'_> {
             self.text.push_str(&self.source[self.copied..end]);
             self.copied = end;
         }
+    }
+
+    /// Writes `text` behind what ends at `end`.
+    fn insert(&mut self, end: usize, text: &str) {
+        self.copy_to(end);
+        self.text.push_str(text);
     }
 
     /// Writes `text` and as many line ends as there were instead of the tokens `[first, next)`.
