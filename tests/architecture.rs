@@ -38,7 +38,8 @@ fn code(path: &Path) -> String {
 
 #[test]
 fn every_file_says_what_it_is_and_is_short() {
-    let folders = ["src", "examples", "attn-dsl/src", "attn-macros/src", "attn-runtime/src", "attn-cli/src"];
+    let folders =
+        ["src", "examples", "attn-dsl/src", "attn-macros/src", "attn-runtime/src", "attn-sim/src", "attn-cli/src"];
     for path in folders.iter().flat_map(|folder| files(folder, "rs")) {
         let text = read_to_string(&path).unwrap();
         assert!(text.starts_with("//!"), "{} does not begin with a `//!` comment", path.display());

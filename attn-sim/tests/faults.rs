@@ -110,7 +110,7 @@ fn shared_memory_is_ordered_by_barriers() {
 
 #[test]
 fn blocks_do_not_share() {
-    let failure = Compiled::new("out[t] = in[t];").run(0, 2).err().expect("two blocks write the same");
+    let failure = Compiled::new("out[t] = in[t];").run(0, 2).expect_err("two blocks write the same");
     assert_eq!(failure.fault.kind, FaultKind::Race, "{failure}");
     Compiled::new("out[t + 128 * blockIdx.x] = in[t];").run(0, 2).unwrap();
     Compiled::new("atomicAdd(out + t, 1.f);").run(0, 2).unwrap();

@@ -2,7 +2,9 @@
 //!
 //! Invariant: widening is exact, so every value of both formats, subnormals, infinities and NaN included, survives it.
 
-use half::{bf16, f16, slice::HalfBitsSliceExt, slice::HalfFloatSliceExt};
+#[cfg(test)]
+use half::bf16;
+use half::{f16, slice::HalfBitsSliceExt, slice::HalfFloatSliceExt};
 
 /// A 16-bit floating-point format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,7 @@ pub(crate) enum Element {
 
 impl Element {
     /// The value of one bit pattern.
+    #[cfg(test)]
     pub(crate) fn value(self, bits: u16) -> f32 {
         match self {
             Element::F16 => f16::from_bits(bits).to_f32(),
@@ -23,6 +26,7 @@ impl Element {
     }
 
     /// The nearest bit pattern, ties to even: `cvt.rn`.
+    #[cfg(test)]
     pub(crate) fn bits(self, value: f32) -> u16 {
         match self {
             Element::F16 => f16::from_f32(value).to_bits(),
@@ -35,8 +39,7 @@ impl Element {
         match self {
             Element::F16 => bits.reinterpret_cast::<f16>().convert_to_f32_slice(values),
             Element::Bf16 => {
-                // Through the same type as a single value, but without the library's test for NaN in the inner loop: a
-                // shift keeps NaN.
+                // a shift keeps NaN, for which the library's conversion tests in the inner loop
                 assert_eq!(bits.len(), values.len());
                 for (value, &bits) in values.iter_mut().zip(bits) {
                     *value = f32::from_bits(u32::from(bits) << 16);
