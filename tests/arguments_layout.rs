@@ -74,8 +74,12 @@ fn declarations_have_the_layout_that_is_packed() {
     let mut sources: Vec<String> = definitions
         .iter()
         .flat_map(|definition| {
-            let kernels = generated_kernels(definition, shape, Target::Sm80).expect("kernels");
-            kernels.distinct().map(|kernel| assertions(definition, kernel)).collect::<Vec<_>>()
+            // the first has tensors, the second their maps
+            let of = |target| {
+                let kernels = generated_kernels(definition, shape, target).expect("kernels");
+                kernels.distinct().map(|kernel| assertions(definition, kernel)).collect::<Vec<_>>()
+            };
+            [of(Target::Sm80), of(Target::Sm90a)].concat()
         })
         .collect();
     // one declaration after the same prelude needs one look
@@ -84,7 +88,7 @@ fn declarations_have_the_layout_that_is_packed() {
     sources.dedup_by_key(|source| code(source));
     assert!(sources.len() > 30, "{} layouts", sources.len());
     sources.par_iter().for_each(|source| {
-        if let Err(error) = nvrtc_for_tests().compile(source, "layout.cu", &default_options("sm_80")) {
+        if let Err(error) = nvrtc_for_tests().compile(source, "layout.cu", &default_options("sm_90a")) {
             panic!("{error}\n{}", code(source));
         }
     });

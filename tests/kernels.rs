@@ -13,8 +13,7 @@ const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
 const MASKS: [&str; 2] = ["causal", "causal & window(128, 0)"];
 
 /// A kernel of the machinery, and a variant whose kernel shows it.
-const MACHINERY: [(&str, &str); 7] = [
-    ("attn_forward", "softcap"),
+const MACHINERY: [(&str, &str); 6] = [
     ("attn_delta", "softcap"),
     ("attn_backward_kv", "softcap"),
     ("attn_backward_q", "softcap"),
@@ -78,6 +77,11 @@ fn the_shared_machinery_once() {
         let found = kernels.distinct().find(|kernel| kernel.entry == entry).expect("the variant has this kernel");
         texts.push((format!("machinery_{}", &entry["attn_".len()..]), found.source.clone()));
     }
+    // the forward kernel has two schedules
+    for (name, target) in [("machinery_forward", Target::Sm80), ("machinery_forward_hopper", Target::Sm90a)] {
+        let kernels = generated_kernels(&variant("softcap"), shape(), target).expect("softcap");
+        texts.push((name.to_owned(), kernels.forward[0].source.clone()));
+    }
     // where dk and dv do not fit one kernel, f32 is its own machinery
     let shape = KernelShape::new(ElementType::F32, 256, 256).expect("a shape of the kernels");
     let kernels = generated_kernels(&variant("softcap"), shape, Target::Sm90a).expect("softcap");
@@ -129,7 +133,7 @@ fn shared_memory_holds_all_values_of_columns() {
         rows * held + tiles.stages * columns * (row + 4 * fields)
     };
     for (axis, entry) in [("kv", "attn_forward"), ("kv", "attn_backward_q"), ("q", "attn_backward_kv")] {
-        let kernels = generated_kernels(&variant(axis, MANY), shape(), Target::Sm90a).unwrap();
+        let kernels = generated_kernels(&variant(axis, MANY), shape(), Target::Sm100a).unwrap();
         let kernel = kernels.forward.iter().chain(&kernels.backward).find(|kernel| kernel.entry == entry).unwrap();
         assert!(kernel.variant_part.contains(&format!("value.p{}", MANY - 1)), "{entry} stages its columns");
         let needed = needed(kernel, MANY);

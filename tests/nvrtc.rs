@@ -38,7 +38,7 @@ fn kernels_under_further_masks_compile() {
     names.par_iter().for_each(|name| {
         let definition = (gallery::find(name).expect("a variant of the gallery").definition)();
         for mask in ["causal & window(128, 0)", "causal & document(documents)"] {
-            resources(&definition.with_mask(mask).expect("a mask"), shape, &[Target::Sm80]);
+            resources(&definition.with_mask(mask).expect("a mask"), shape, &[Target::Sm80, Target::Sm90a]);
         }
     });
 }

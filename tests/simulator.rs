@@ -5,7 +5,7 @@
 //! a wrong result.
 
 use attn::sim::{SimDevice, SimOptions};
-use attn::testing::{Case, Expected, Shape, gallery_arguments};
+use attn::testing::{Case, Expected, Shape, Target, gallery_arguments};
 use attn::{Attention, DType, Device, gallery};
 use rayon::prelude::*;
 
@@ -31,18 +31,35 @@ const WHOLE: [Shape; 4] = [
 /// Columns that fill no tile, v narrower than q.
 const RAGGED: [Shape; 2] = [shape([2, 2, 1], [37, 51], [40, 24]), shape([1, 4, 2], [70, 21], [40, 24])];
 
+/// Rings of k and v that go round, several chunks of columns.
+const LONG: [Shape; 2] = [shape([1, 1, 1], [70, 390], [64, 64]), shape([1, 2, 1], [130, 260], [128, 72])];
+
 /// Runs both passes of every variant, with a mask added, in every shape at every seed.
 #[track_caller]
 fn check_gallery(dtype: DType, mask: &str, shapes: &[Shape], seeds: &[u64]) {
+    check_gallery_for(Target::Sm90a, dtype, mask, shapes, seeds);
+}
+
+/// The same with the kernels of another GPU.
+#[track_caller]
+fn check_gallery_for(target: Target, dtype: DType, mask: &str, shapes: &[Shape], seeds: &[u64]) {
     let misses: Vec<String> =
-        gallery::all().par_iter().flat_map_iter(|entry| check(entry, dtype, mask, shapes, seeds)).collect();
+        gallery::all().par_iter().flat_map_iter(|entry| check(entry, target, dtype, mask, shapes, seeds)).collect();
     assert!(misses.is_empty(), "{} missed\n{}", misses.len(), misses.join("\n"));
 }
 
 /// What a variant missed.
-fn check(entry: &gallery::Entry, dtype: DType, mask: &str, shapes: &[Shape], seeds: &[u64]) -> Vec<String> {
+fn check(
+    entry: &gallery::Entry,
+    target: Target,
+    dtype: DType,
+    mask: &str,
+    shapes: &[Shape],
+    seeds: &[u64],
+) -> Vec<String> {
     let definition = (entry.definition)().with_mask(mask).unwrap();
-    let attention = |&seed: &u64| Attention::new(&definition, &Device::sim(seed)).unwrap();
+    let device = |seed| Device::Sim(SimDevice::new(SimOptions::new(seed).target(target)));
+    let attention = |&seed: &u64| Attention::new(&definition, &device(seed)).unwrap();
     let attentions: Vec<Attention> = seeds.iter().map(attention).collect();
     let mut misses = Vec::new();
     for (at, &shape) in shapes.iter().enumerate() {
@@ -83,6 +100,17 @@ fn bf16() {
 #[test]
 fn bf16_ragged_in_a_window() {
     check_gallery(DType::BF16, "causal & window(20, 0)", &RAGGED, &SEEDS);
+}
+
+#[test]
+fn bf16_long_rows() {
+    check_gallery(DType::BF16, "none", &LONG, &FEW_SEEDS[..1]);
+}
+
+/// The schedule of GPUs before and after Hopper.
+#[test]
+fn f16_portable() {
+    check_gallery_for(Target::Sm80, DType::F16, "none", &WHOLE[..1], &FEW_SEEDS[..1]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! One list gives both the C++ declaration and the layout that the runtime fills, so that the two cannot disagree.
 //!
-//! Invariant: members are ordered by alignment (8 before 4), so that neither side has padding but at the end.
+//! Invariant: members are ordered by alignment (64 before 8 before 4), so that neither side has padding but at the end.
 
 use std::fmt::Write;
 
@@ -87,6 +87,8 @@ pub enum Length {
 pub enum Argument {
     /// 32 bytes.
     Tensor(TensorRole),
+    /// The tensor map of a tensor whose boxes have 64 columns and this many rows: 128 bytes, aligned to 64.
+    TensorMap(TensorRole, u32),
     /// An address.
     Rows(RowArray),
     /// A parameter: address, then a 64-bit stride per axis (0 where it broadcasts), then a 32-bit extent per axis, padded to 8.
@@ -102,10 +104,12 @@ pub enum Argument {
 }
 
 impl Argument {
-    /// Bytes of the member in the structure; members follow each other without gaps, and the whole is padded to 8.
+    /// Bytes of the member in the structure; members follow each other without gaps, and the whole is padded (see
+    /// [`Argument::structure_bytes`]).
     pub fn bytes(&self, definition: &Definition) -> usize {
         match self {
             Argument::Tensor(_) => 4 * 8,
+            Argument::TensorMap(..) => 128,
             Argument::Rows(_) | Argument::Partial(_) => 8,
             Argument::Parameter(id) => {
                 let rank = definition.parameter(*id).axes.len();
@@ -116,13 +120,18 @@ impl Argument {
         }
     }
 
-    /// Bytes of the structure of these members.
+    /// Bytes of the structure of these members, its padding at the end included.
     pub fn structure_bytes(members: &[Argument], definition: &Definition) -> usize {
-        members.iter().map(|member| member.bytes(definition)).sum::<usize>().next_multiple_of(8)
+        let alignment = members.iter().map(Argument::alignment).max().unwrap_or(1).max(8);
+        members.iter().map(|member| member.bytes(definition)).sum::<usize>().next_multiple_of(alignment)
     }
 
-    fn is_wide(&self) -> bool {
-        !matches!(self, Argument::Length(_) | Argument::Scale)
+    fn alignment(&self) -> usize {
+        match self {
+            Argument::TensorMap(..) => 64,
+            Argument::Length(_) | Argument::Scale => 4,
+            _ => 8,
+        }
     }
 }
 
@@ -132,7 +141,7 @@ pub(crate) fn declare(
     [names, size_names]: [&[String]; 2],
     members: &mut [Argument],
 ) -> String {
-    members.sort_by_key(|member| !member.is_wide());
+    members.sort_by_key(|member| std::cmp::Reverse(member.alignment()));
     let mut text = String::from("struct Arguments {\n");
     let mut line = |declaration: String| writeln!(text, "    {declaration};").expect("writing to a string");
     let tensors: Vec<&str> =
@@ -146,6 +155,7 @@ pub(crate) fn declare(
                 line(format!("Tensor {}", tensors.join(", ")));
                 tensors_written = true;
             }
+            Argument::TensorMap(role, _) => line(format!("TensorMap {}_map", role.name())),
             Argument::Rows(rows) => line(rows.declaration().to_owned()),
             Argument::Parameter(id) => {
                 let parameter = definition.parameter(*id);

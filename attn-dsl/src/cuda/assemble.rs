@@ -13,7 +13,7 @@ use super::{Kernel, KernelKind};
 use crate::definition::Definition;
 use crate::ir::{Graph, Input, NodeId, Op, ParameterId, SizeId};
 use crate::lower::{Class, Lowered};
-use crate::plan::{ElementType, Pass, Shape, Target, Tiles};
+use crate::plan::{ElementType, HopperTiles, Pass, Shape, Target, Tiles};
 
 /// A variant on its way to source: its graph (which grows), its bounds and its names.
 pub(crate) struct Variant<'a> {
@@ -263,13 +263,14 @@ impl<'a> Variant<'a> {
         constants: &str,
         own: &str,
         mut machine: Value,
-        tiles: Option<&Tiles>,
+        machinery: Machinery<'_>,
     ) -> String {
         let body = render(template, &machine);
         let texts = [own, &body];
         let all = texts.concat();
         let needs = |name: &str| all.contains(name);
         let float = self.precise();
+        let tiles = if let Machinery::Portable(tiles) = machinery { Some(tiles) } else { None };
         let flags = context! {
             log2_approx => needs("log2_approx(") || (needs("softplus(") && !float),
             reciprocal_approx => needs("reciprocal_approx(") || (needs("sigmoid(") && !float),
@@ -297,12 +298,24 @@ impl<'a> Variant<'a> {
         };
         let q_in_registers = all.contains("q_fragments");
         let column_warps = tiles.map_or(1, |tiles| tiles.column_warps);
-        machine = context! { needs => flags, dtype => self.shape.element().name(), q_in_registers, column_warps };
+        let hopper = if let Machinery::Hopper(tiles) = machinery { Some(tiles) } else { None };
+        machine = context! {
+            needs => flags,
+            dtype => self.shape.element().name(),
+            q_in_registers,
+            column_warps,
+            hopper => hopper.is_some(),
+            block_kv => hopper.map_or(0, |tiles| tiles.block_kv),
+            value_columns => self.shape.padded_value_dim(),
+        };
         let tiled = tiles.is_some();
         let mut text = self.head(summary);
         text.push_str(&render("prelude_common", &machine));
         if tiled {
             text.push_str(&render(if float { "prelude_float" } else { "prelude_half" }, &machine));
+        }
+        if hopper.is_some() {
+            text.push_str(&render("prelude_hopper", &machine));
         }
         text.push('\n');
         text.push_str(constants);
@@ -347,6 +360,17 @@ impl<'a> Variant<'a> {
         });
         text
     }
+}
+
+/// What of the machinery a kernel is built on.
+#[derive(Clone, Copy)]
+pub(crate) enum Machinery<'a> {
+    /// Nothing but the common primitives.
+    Plain,
+    /// Tiles of the portable schedule.
+    Portable(&'a Tiles),
+    /// Tiles of the Hopper schedule.
+    Hopper(&'a HopperTiles),
 }
 
 /// The schedule, in one line of the head comment.

@@ -3,7 +3,7 @@
 use minijinja::{Value, context};
 
 use super::arguments::{Argument, Length, RowArray, TensorRole};
-use super::assemble::{Columns, Variant, describe, file_name, kernel};
+use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
 use super::forward::live_keys;
 use super::gradients::{Gradient, GradientKind, gradients};
 use super::values::{Place, Values, function};
@@ -61,7 +61,7 @@ fn delta(variant: &Variant<'_>) -> Kernel {
     let own = super::arguments::declare(variant.definition(), [&variant.names, &variant.size_names], &mut members);
     let machine = context! { class => variant.class_name() };
     let constants = format!("constexpr int VALUE_DIM = {}, THREADS = 128;\n", variant.shape.value_dim());
-    let source = variant.source("delta", "delta of each row", &constants, &own, machine, None);
+    let source = variant.source("delta", "delta of each row", &constants, &own, machine, Machinery::Plain);
     let chunks = variant.shape.value_dim() * variant.shape.element().bytes() / 16;
     let lanes = chunks.next_power_of_two().clamp(2, 32);
     Kernel {
@@ -216,7 +216,7 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result
     };
     let constants = variant.constants(pass, &planned, 0, queries.fields);
     let summary = describe(pass, &planned, planned.shared_memory);
-    let source = variant.source("backward_kv", &summary, &constants, &own, machine, Some(&planned));
+    let source = variant.source("backward_kv", &summary, &constants, &own, machine, Machinery::Portable(&planned));
     let name = &entry["attn_".len()..];
     Ok(kernel(variant, entry, name, KernelKind::BackwardKv, source, own, members, (pass, planned)))
 }
@@ -285,7 +285,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, P
     };
     let constants = variant.constants(pass, &planned, keys.fields, 0);
     let summary = describe(pass, &planned, planned.shared_memory);
-    let source = variant.source("backward_q", &summary, &constants, &own, machine, Some(&planned));
+    let source = variant.source("backward_q", &summary, &constants, &own, machine, Machinery::Portable(&planned));
     Ok(kernel(variant, "attn_backward_q", "backward_q", KernelKind::BackwardQ, source, own, members, (pass, planned)))
 }
 
@@ -379,7 +379,7 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
     let mut constants = variant.constants(pass, &planned, keys.fields, 0);
     constants.push_str(&format!("constexpr int TABLE_CHUNK = {TABLE_CHUNK};\n"));
     let summary = describe(pass, &planned, planned.shared_memory);
-    let source = variant.source("table", &summary, &constants, &own, machine, Some(&planned));
+    let source = variant.source("table", &summary, &constants, &own, machine, Machinery::Portable(&planned));
     let file = format!("table_grad_{name}");
     let mut kernel =
         kernel(variant, "attn_table_grad", &file, KernelKind::Table(id), source, own, members, (pass, planned));
@@ -418,7 +418,7 @@ fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, Plan
     };
     let constants = variant.constants(pass, &planned, keys.fields, 0);
     let summary = describe(pass, &planned, planned.shared_memory);
-    let source = variant.source("dense", &summary, &constants, &own, machine, Some(&planned));
+    let source = variant.source("dense", &summary, &constants, &own, machine, Machinery::Portable(&planned));
     let file = format!("dense_grad_{name}");
     Ok(kernel(variant, "attn_dense_grad", &file, KernelKind::Dense(id), source, own, members, (pass, planned)))
 }

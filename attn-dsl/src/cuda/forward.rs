@@ -3,12 +3,13 @@
 use minijinja::context;
 
 use super::arguments::{Argument, RowArray, TensorRole};
-use super::assemble::{Columns, Variant, describe, file_name, kernel};
+use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
+use super::hopper;
 use super::values::{Place, function};
 use super::{Kernel, KernelKind};
 use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Type, Unary};
 use crate::lower::{Class, Lowered, SavedRow};
-use crate::plan::{Pass, PlanError, Shape, Target, tiles};
+use crate::plan::{HopperNeeds, HopperTiles, Pass, PlanError, Shape, Target, Tiles, hopper_forward, tiles};
 use crate::simplify::simplify;
 
 pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
@@ -30,7 +31,8 @@ pub(crate) fn live_keys(variant: &Variant<'_>) -> Kernel {
     let own = variant.own_part(&values, &mut members, "");
     let machine = context! { mask_arguments => variant.mask_arguments() };
     let constants = "constexpr int THREADS = 128;\n";
-    let source = variant.source("live_keys", "the number of live keys of each row", constants, &own, machine, None);
+    let source =
+        variant.source("live_keys", "the number of live keys of each row", constants, &own, machine, Machinery::Plain);
     Kernel {
         entry: "attn_live_keys",
         kind: KernelKind::LiveKeys,
@@ -165,13 +167,22 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         functions.push_str(&function(&signature, &statements, &texts[0]));
     }
 
-    let planned = tiles(Pass::Forward, variant.shape, variant.target, false, values.staged_fields(Place::Key))?;
-    let stage = if planned.stages > 1 { "stage" } else { "0" };
+    let key_fields = values.staged_fields(Place::Key);
+    let needs = HopperNeeds { plain: scale.is_some(), key_fields };
+    let schedule = match hopper_forward(variant.shape, variant.target, needs) {
+        Ok(planned) => Schedule::Hopper(planned),
+        Err(why) => Schedule::Portable(tiles(Pass::Forward, variant.shape, variant.target, false, key_fields)?, why),
+    };
+    let stage = if schedule.stages() > 1 { "stage" } else { "0" };
     let columns = Columns::of(&values, Place::Key, stage, "");
     functions.push_str(&columns.functions);
 
-    let mut members: Vec<Argument> =
-        [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::Output].map(Argument::Tensor).to_vec();
+    let mut members: Vec<Argument> = match &schedule {
+        Schedule::Portable(..) => {
+            [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::Output].map(Argument::Tensor).to_vec()
+        }
+        Schedule::Hopper(planned) => hopper::tensors(planned),
+    };
     members.extend(pass.saved.iter().map(|saved| Argument::Rows(RowArray::Saved(*saved))));
     if variant.counts_live_keys() {
         members.push(Argument::Rows(RowArray::LiveKeys));
@@ -181,18 +192,20 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     members.extend(variant.common_arguments(&roots));
     let own = variant.own_part(&values, &mut members, &functions);
 
+    // which of a thread's rows: a warp of the portable schedule has several tiles of 16
+    let row = if let Schedule::Portable(..) = schedule { "[m][r]" } else { "[r]" };
     let row_max_start = match (floor, scale) {
-        (None, _) => "-INFINITY",
-        (Some(_), None) => "shift_floor(tile, query[m][r])",
-        (Some(_), Some(_)) => "shift_floor(tile, query[m][r]) / tile.exponent_scale",
+        (None, _) => "-INFINITY".to_owned(),
+        (Some(_), None) => format!("shift_floor(tile, query{row})"),
+        (Some(_), Some(_)) => format!("shift_floor(tile, query{row}) / tile.exponent_scale"),
     };
     let arguments: Vec<String> = row_inputs.iter().map(|(_, name)| format!(", {name}")).collect();
-    let saved: Vec<String> = pass.saved.iter().map(|saved| save(*saved, shifted, variant.precise())).collect();
+    let saved: Vec<String> = pass.saved.iter().map(|saved| save(*saved, shifted, variant.precise(), row)).collect();
     let (q_order, q_order_comment) = variant.query_order();
     let has = |reduction| pass.reductions.contains(&reduction);
     let machine = context! {
-        blocks_per_sm => planned.blocks_per_multiprocessor,
-        stages => planned.stages,
+        blocks_per_sm => schedule.blocks_per_multiprocessor(),
+        stages => schedule.stages(),
         stage => stage,
         stage_keys => columns.staged,
         inline_keys => columns.inline,
@@ -210,15 +223,67 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         masked => lowered.mask.is_some(),
         mask_arguments => variant.mask_arguments(),
         pair_arguments => variant.pair_arguments(&[sigmoid.unwrap_or(pass.pair)]),
-        q_in_registers => planned.q_in_registers,
+        q_in_registers => matches!(schedule, Schedule::Portable(Tiles { q_in_registers: true, .. }, _)),
         has_normalizer => pass.normalizer.is_some(),
         normalizer_arguments => arguments.concat(),
         saved => saved,
     };
-    let constants = variant.constants(Pass::Forward, &planned, columns.fields, 0);
-    let summary = describe(Pass::Forward, &planned, planned.shared_memory);
-    let source = variant.source("forward", &summary, &constants, &own, machine, Some(&planned));
-    Ok(kernel(variant, "attn_forward", "forward", KernelKind::Forward, source, own, members, (Pass::Forward, planned)))
+    let (entry, name, kind) = ("attn_forward", "forward", KernelKind::Forward);
+    match schedule {
+        Schedule::Portable(planned, why) => {
+            let constants = variant.constants(Pass::Forward, &planned, columns.fields, 0);
+            let mut summary = describe(Pass::Forward, &planned, planned.shared_memory);
+            if variant.target == Target::Sm90a {
+                summary.push_str(&format!(", since {why}"));
+            }
+            let machinery = Machinery::Portable(&planned);
+            let source = variant.source("forward", &summary, &constants, &own, machine, machinery);
+            Ok(kernel(variant, entry, name, kind, source, own, members, (Pass::Forward, planned)))
+        }
+        Schedule::Hopper(planned) => {
+            let constants = hopper::constants(variant.shape, &planned, columns.fields);
+            let machinery = Machinery::Hopper(&planned);
+            let summary = hopper::describe(&planned);
+            let source = variant.source("forward_hopper", &summary, &constants, &own, machine, machinery);
+            Ok(Kernel {
+                entry,
+                kind,
+                file_name: file_name(variant, name),
+                source,
+                variant_part: own,
+                arguments: members,
+                threads: 128 * (1 + planned.consumers as u32),
+                shared_memory: planned.shared_memory as u32,
+                block_q: planned.block_q as u32,
+                block_kv: planned.block_kv as u32,
+                table_chunk: 0,
+                tiles: None,
+            })
+        }
+    }
+}
+
+/// How the forward kernel is computed.
+enum Schedule {
+    /// And why not the other.
+    Portable(Tiles, &'static str),
+    Hopper(HopperTiles),
+}
+
+impl Schedule {
+    fn stages(&self) -> usize {
+        match self {
+            Schedule::Portable(tiles, _) => tiles.stages,
+            Schedule::Hopper(tiles) => tiles.stages,
+        }
+    }
+
+    fn blocks_per_multiprocessor(&self) -> usize {
+        match self {
+            Schedule::Portable(tiles, _) => tiles.blocks_per_multiprocessor,
+            Schedule::Hopper(_) => 1,
+        }
+    }
 }
 
 /// What the normalizer is given, by the machinery's names.
@@ -241,7 +306,8 @@ fn row_inputs(reductions: &[Reduction], shifted: bool) -> Vec<(Input, &'static s
 }
 
 /// The statement that saves a row.
-fn save(saved: SavedRow, shifted: bool, precise: bool) -> String {
+fn save(saved: SavedRow, shifted: bool, precise: bool, place: &str) -> String {
+    let arg_max = format!("__int_as_float(largest_at{place})");
     let value = match saved {
         SavedRow::Statistic if shifted && precise => "LN2 * (shift + log2f(z))",
         SavedRow::Statistic if shifted => "LN2 * (shift + log2_approx(z))",
@@ -250,7 +316,7 @@ fn save(saved: SavedRow, shifted: bool, precise: bool) -> String {
         SavedRow::Reduction(Reduction::Sum) => "sum",
         SavedRow::Reduction(Reduction::Max) => "max_weight",
         SavedRow::Reduction(Reduction::SumSquares) => "sum_squares",
-        SavedRow::ArgMax => "__int_as_float(largest_at[m][r])",
+        SavedRow::ArgMax => &arg_max,
     };
     let array = match saved {
         SavedRow::Statistic => "statistic",

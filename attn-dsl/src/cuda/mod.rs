@@ -22,6 +22,7 @@ mod backward;
 mod expression;
 mod forward;
 mod gradients;
+mod hopper;
 mod mask;
 mod names;
 mod render;

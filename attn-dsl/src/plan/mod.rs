@@ -7,6 +7,7 @@
 //! Invariants: a plan's shared memory fits the target's limit; its accumulators fit the register file by the model of
 //! [`portable`]; what does not fit is an error that names both numbers.
 
+mod hopper;
 mod portable;
 mod shape;
 mod target;
@@ -15,6 +16,7 @@ pub use portable::{Pass, Tiles};
 pub use shape::{ElementType, Shape};
 pub use target::Target;
 
+pub(crate) use hopper::{HopperNeeds, HopperTiles, hopper_forward};
 pub(crate) use portable::{TABLE_CHUNK, tiles};
 
 /// Why no kernel can be planned.

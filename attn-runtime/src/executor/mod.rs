@@ -52,7 +52,7 @@ impl KernelExecutor {
         if grid.contains(&0) {
             return Ok(()); // nothing to compute
         }
-        let packed = Packed::of(&compiled.source.arguments, &self.lowered.definition, bindings)?;
+        let packed = Packed::of(&compiled.source.arguments, &self.lowered.definition, bindings, &*self.machine)?;
         let launch = KernelLaunch {
             grid: grid.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX)),
             threads: compiled.source.threads,
@@ -108,9 +108,9 @@ impl fmt::Display for CallName<'_> {
 /// What both passes bind.
 fn bind_call<'a>(bindings: &mut Bindings<'a>, call: &'a Call, [q, k, v]: [&Tensor; 3]) -> Result<(), Error> {
     let problem = &call.problem;
-    bindings.tensor(TensorRole::Q, q)?;
-    bindings.tensor(TensorRole::K, k)?;
-    bindings.tensor(TensorRole::V, v)?;
+    bindings.tensor(TensorRole::Q, q);
+    bindings.tensor(TensorRole::K, k);
+    bindings.tensor(TensorRole::V, v);
     bindings.parameters = &call.parameters;
     bindings.scale = call.scale;
     bindings.length(Length::Batches, problem.batch);
@@ -149,7 +149,7 @@ impl Executor for KernelExecutor {
         let mut bindings = Bindings::default();
         bind_call(&mut bindings, call, [&q, &k, &v])?;
         bindings.zero = zero.as_ref().map(|memory| memory.address());
-        bindings.tensor(TensorRole::Output, &output)?;
+        bindings.tensor(TensorRole::Output, &output);
         for (row, tensor) in self.lowered.forward.saved.iter().zip(&saved) {
             bindings.row(RowArray::Saved(*row), tensor.device_address()?);
         }
@@ -184,11 +184,11 @@ impl Executor for KernelExecutor {
         let mut bindings = Bindings::default();
         bind_call(&mut bindings, call, [&q, &k, &v])?;
         bindings.zero = zero.as_ref().map(|memory| memory.address());
-        bindings.tensor(TensorRole::Output, &output)?;
-        bindings.tensor(TensorRole::OutputGrad, &output_grad)?;
-        bindings.tensor(TensorRole::QGrad, &q_grad)?;
-        bindings.tensor(TensorRole::KGrad, &k_grad)?;
-        bindings.tensor(TensorRole::VGrad, &v_grad)?;
+        bindings.tensor(TensorRole::Output, &output);
+        bindings.tensor(TensorRole::OutputGrad, &output_grad);
+        bindings.tensor(TensorRole::QGrad, &q_grad);
+        bindings.tensor(TensorRole::KGrad, &k_grad);
+        bindings.tensor(TensorRole::VGrad, &v_grad);
         for (row, tensor) in self.lowered.forward.saved.iter().zip(&backward.saved) {
             bindings.row(RowArray::Saved(*row), tensor.device_address()?);
         }

@@ -9,13 +9,18 @@ use attn_dsl::definition::Definition;
 use attn_dsl::ir::ParameterId;
 
 use super::unbound;
+use crate::cuda::{TensorDescription, TensorElement, TensorSwizzle};
 use crate::error::Error;
-use crate::tensor::Tensor;
+use crate::machine::Machine;
+use crate::tensor::{DType, Tensor};
+
+/// Columns of the boxes of tensor maps: the widest swizzle of 16-bit elements.
+const BOX_COLUMNS: u32 = 64;
 
 /// The values of a call, by role.
 #[derive(Default)]
 pub(super) struct Bindings<'a> {
-    tensors: HashMap<TensorRole, [u64; 4]>,
+    tensors: HashMap<TensorRole, Tensor>,
     rows: HashMap<RowArray, u64>,
     lengths: HashMap<Length, i32>,
     pub(super) partials: HashMap<ParameterId, u64>,
@@ -28,11 +33,8 @@ pub(super) struct Bindings<'a> {
 }
 
 impl Bindings<'_> {
-    pub(super) fn tensor(&mut self, role: TensorRole, tensor: &Tensor) -> Result<(), Error> {
-        let address = tensor.device_address()?;
-        let strides = tensor.strides();
-        self.tensors.insert(role, [address, strides[0] as u64, strides[1] as u64, strides[2] as u64]);
-        Ok(())
+    pub(super) fn tensor(&mut self, role: TensorRole, tensor: &Tensor) {
+        self.tensors.insert(role, tensor.clone());
     }
 
     pub(super) fn row(&mut self, row: RowArray, address: u64) {
@@ -42,6 +44,35 @@ impl Bindings<'_> {
     pub(super) fn length(&mut self, length: Length, value: usize) {
         self.lengths.insert(length, i32::try_from(value).expect("extents are below 2^24"));
     }
+}
+
+/// The tensor map of `[b, h, n, d]` in boxes of 64 columns and `rows` rows.
+fn tensor_map(tensor: &Tensor, rows: u32, machine: &dyn Machine) -> Result<[u8; 128], Error> {
+    let element = match tensor.dtype() {
+        DType::F16 => TensorElement::F16,
+        DType::BF16 => TensorElement::Bf16,
+        DType::F32 | DType::I32 => {
+            return Err(Error::Internal(format!("a tensor map of {} is not used", tensor.dtype())));
+        }
+    };
+    // from the innermost axis; nothing is copied of a tensor without elements, but a map must have some
+    let extents: Vec<u64> = tensor.shape().iter().rev().map(|&extent| extent.max(1) as u64).collect();
+    let size = tensor.dtype().size();
+    // along an axis of one entry nothing moves, and its stride may be anything
+    let axes = tensor.strides().iter().zip(tensor.shape()).take(3).rev();
+    let strides: Vec<u64> =
+        axes.map(|(&stride, &extent)| if extent > 1 { (stride * size) as u64 } else { 16 }).collect();
+    let box_extents = [BOX_COLUMNS, rows, 1, 1];
+    let address = tensor.device_address()?;
+    let swizzle = TensorSwizzle::Bytes128;
+    machine.tensor_map(&TensorDescription {
+        element,
+        address,
+        extents: &extents,
+        strides: &strides,
+        box_extents: &box_extents,
+        swizzle,
+    })
 }
 
 /// The bytes of a kernel's parameter.
@@ -55,23 +86,32 @@ impl Packed {
         arguments: &[Argument],
         definition: &Definition,
         bindings: &Bindings<'_>,
+        machine: &dyn Machine,
     ) -> Result<Packed, Error> {
         let mut packed = Packed::default();
         for argument in arguments {
             let end = packed.bytes.len() + argument.bytes(definition);
-            packed.push(argument, bindings)?;
+            packed.push(argument, bindings, machine)?;
             if packed.bytes.len() != end {
                 return Err(Error::Internal(format!("the kernel's argument {argument:?} is not as long as declared")));
             }
         }
-        packed.align(8);
+        packed.bytes.resize(Argument::structure_bytes(arguments, definition), 0);
         Ok(packed)
     }
 
-    fn push(&mut self, argument: &Argument, bindings: &Bindings<'_>) -> Result<(), Error> {
+    fn push(&mut self, argument: &Argument, bindings: &Bindings<'_>, machine: &dyn Machine) -> Result<(), Error> {
         let missing = || unbound(argument);
         match argument {
-            Argument::Tensor(role) => self.words(bindings.tensors.get(role).ok_or_else(missing)?),
+            Argument::Tensor(role) => {
+                let tensor = bindings.tensors.get(role).ok_or_else(missing)?;
+                let [batch, head, row] = [0, 1, 2].map(|axis| tensor.strides()[axis] as u64);
+                self.words(&[tensor.device_address()?, batch, head, row]);
+            }
+            Argument::TensorMap(role, rows) => {
+                let tensor = bindings.tensors.get(role).ok_or_else(missing)?;
+                self.bytes.extend(tensor_map(tensor, *rows, machine)?);
+            }
             Argument::Rows(row) => self.words(&[*bindings.rows.get(row).ok_or_else(missing)?]),
             Argument::Parameter(id) => {
                 let tensor = bindings.parameters.get(id.0 as usize).ok_or_else(missing)?;

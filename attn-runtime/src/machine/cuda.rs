@@ -6,7 +6,10 @@ use std::sync::Arc;
 use attn_dsl::plan::Target;
 
 use super::{DeviceMemory, KernelLaunch, KernelSource, LoadedKernel, Machine};
-use crate::cuda::{Buffer, CudaDevice, Kernel, KernelArgument, KernelCache, KernelRequest, Launch, LoadError, Module};
+use crate::cuda::{
+    Buffer, CudaDevice, Kernel, KernelArgument, KernelCache, KernelRequest, Launch, LoadError, Module,
+    TensorDescription, TensorMap,
+};
 use crate::error::Error;
 use crate::tensor::Location;
 
@@ -30,6 +33,10 @@ impl Machine for CudaDevice {
 
     fn upload(&self, _name: &str, bytes: &[u8]) -> Result<Box<dyn DeviceMemory>, Error> {
         Ok(Box::new(CudaDevice::upload(self, bytes)?))
+    }
+
+    fn tensor_map(&self, description: &TensorDescription<'_>) -> Result<[u8; 128], Error> {
+        Ok(TensorMap::encode(self, description)?.to_bytes())
     }
 
     fn compile(&self, source: &KernelSource<'_>) -> Result<Arc<dyn LoadedKernel>, Error> {

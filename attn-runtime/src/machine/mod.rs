@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use attn_dsl::plan::Target;
 
+use crate::cuda::TensorDescription;
 use crate::error::Error;
 use crate::tensor::Location;
 
@@ -32,6 +33,9 @@ pub(crate) trait Machine: Send + Sync {
 
     /// A copy of host memory.
     fn upload(&self, name: &str, bytes: &[u8]) -> Result<Box<dyn DeviceMemory>, Error>;
+
+    /// What a kernel needs to copy boxes of a tensor.
+    fn tensor_map(&self, description: &TensorDescription<'_>) -> Result<[u8; 128], Error>;
 
     /// Makes a kernel ready to launch.
     fn compile(&self, source: &KernelSource<'_>) -> Result<Arc<dyn LoadedKernel>, Error>;

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use attn_dsl::plan::Target;
-use attn_sim::{Buffer, Kernel, Launch, Memory};
+use attn_sim::{Buffer, ElementType, Kernel, Launch, Memory, Swizzle, TensorMap};
 
 use super::error::{SimError, SimFault};
 use super::kernels;
+use crate::cuda::{TensorDescription, TensorElement, TensorSwizzle};
 use crate::error::Error;
 use crate::machine::{DeviceMemory, KernelLaunch, KernelSource, LoadedKernel, Machine};
 use crate::tensor::Location;
@@ -136,6 +137,23 @@ impl Machine for SimDevice {
         let buffer = self.inner.memory.allocate(name, bytes.len());
         buffer.write(0, bytes);
         Ok(self.memory(buffer))
+    }
+
+    fn tensor_map(&self, description: &TensorDescription<'_>) -> Result<[u8; 128], Error> {
+        let element = match description.element {
+            TensorElement::F16 => ElementType::F16,
+            TensorElement::Bf16 => ElementType::Bf16,
+            TensorElement::F32 => ElementType::F32,
+        };
+        let swizzle = match description.swizzle {
+            TensorSwizzle::None => Swizzle::None,
+            TensorSwizzle::Bytes32 => Swizzle::Bytes32,
+            TensorSwizzle::Bytes64 => Swizzle::Bytes64,
+            TensorSwizzle::Bytes128 => Swizzle::Bytes128,
+        };
+        let TensorDescription { address, extents, strides, box_extents, .. } = *description;
+        let map = TensorMap::new(element, address, extents, strides, box_extents, swizzle);
+        Ok(map.map_err(SimError::TensorMap)?.to_bytes())
     }
 
     fn compile(&self, source: &KernelSource<'_>) -> Result<Arc<dyn LoadedKernel>, Error> {

@@ -33,6 +33,9 @@ pub enum SimError {
         /// Bytes allowed.
         limit: usize,
     },
+    /// A tensor that no tensor map describes.
+    #[error(transparent)]
+    TensorMap(attn_sim::TensorMapError),
     /// A kernel did what it must not do.
     #[error(transparent)]
     Fault(Box<SimFault>),

@@ -13,6 +13,7 @@ constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
 
 __device__ __forceinline__ u32 shared_address(const void* pointer) { return (u32)__cvta_generic_to_shared(pointer); }
 
+//% if not hopper
 // Copies 16 bytes from global to shared memory without waiting.
 __device__ __forceinline__ void copy_async_16(u32 to, const void* from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
@@ -25,13 +26,16 @@ __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.com
 template <int PENDING>
 __device__ __forceinline__ void copy_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
 
+//% endif
 //% if needs.group_barrier
 // Waits for `threads` threads, whole warps, that name the same barrier (1 to 15).
 __device__ __forceinline__ void group_barrier(int barrier, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory"); }
 //% endif
+//% if not hopper
 // Waits for all copies of this thread, whether committed or not.
 __device__ __forceinline__ void copy_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+//% endif
 __device__ __forceinline__ float exp2_approx(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -121,11 +125,13 @@ __device__ __forceinline__ int2 load_shared_ints(u32 address) {
     return pair;
 }
 //% endif
+//% if not hopper
 __device__ __forceinline__ uint4 load_shared_16(u32 address) {
     uint4 value;
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w) : "r"(address) : "memory");
     return value;
 }
+//% endif
 
 //% if needs.quad_max or needs.quad_sum or needs.quad_any
 // The four lanes of a quad hold the columns of one row.

@@ -1,4 +1,7 @@
+//% if not hopper or needs.Array or needs.DenseGrad
 // ---------------------------------------------------------------- tensors and tiles
+//% endif
+//% if not hopper
 // A tensor [batch, head, row, column] whose columns are contiguous; strides in elements.
 struct Tensor {
     element* data;
@@ -8,6 +11,7 @@ __device__ __forceinline__ element* rows_of(const Tensor& tensor, int batch, int
 
 constexpr int CHUNK = 16 / sizeof(element);   // elements of one 16 byte copy
 constexpr int padded(int head_dim) { return (head_dim + 15) / 16 * 16; }
+//% endif
 //% if needs.Array
 // A parameter: a stride of 0 broadcasts.
 template <typename T, int RANK>

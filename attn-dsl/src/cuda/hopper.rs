@@ -1,0 +1,54 @@
+//! What is particular to kernels of the Hopper schedule: their constants and their head.
+
+use std::fmt::Write;
+
+use super::arguments::{Argument, TensorRole};
+use crate::plan::{HopperTiles, Shape};
+
+/// Barriers of `bar.sync`: the first of those by which consumers take turns, and that of all consumers.
+const TURN: usize = 1;
+const ALL_CONSUMERS: usize = 7;
+/// Warps of the producer that compute what varies by key.
+const KEY_WARPS: usize = 3;
+
+/// The constants of a kernel. `key_fields` is the number of 4-byte fields of a key in shared memory.
+pub(crate) fn constants(shape: Shape, tiles: &HopperTiles, key_fields: usize) -> String {
+    let mut text = String::from("// ---------------------------------------------------------------- shape\n");
+    let mut line = |declaration: String| writeln!(text, "constexpr int {declaration};").expect("writing to a string");
+    line(format!("HEAD_DIM = {}, VALUE_DIM = {}", shape.head_dim(), shape.value_dim()));
+    line(format!("BLOCK_Q = {}, BLOCK_KV = {}, STAGES = {}", tiles.block_q, tiles.block_kv, tiles.stages));
+    line(format!("CONSUMERS = {}, THREADS = 128 * (1 + CONSUMERS)", tiles.consumers));
+    let [producer, consumer] = tiles.registers;
+    line(format!("PRODUCER_REGISTERS = {producer}, CONSUMER_REGISTERS = {consumer}"));
+    line("Q_CHUNK_BYTES = BLOCK_Q * CHUNK_ROW_BYTES, KV_CHUNK_BYTES = BLOCK_KV * CHUNK_ROW_BYTES".to_owned());
+    let widest = if shape.value_dim() > shape.head_dim() { "VALUE_DIM" } else { "HEAD_DIM" };
+    line(format!("Q_BYTES = chunks(HEAD_DIM) * Q_CHUNK_BYTES, Q_TILE_BYTES = chunks({widest}) * Q_CHUNK_BYTES"));
+    line(
+        "K_TILE_BYTES = chunks(HEAD_DIM) * KV_CHUNK_BYTES, V_TILE_BYTES = chunks(VALUE_DIM) * KV_CHUNK_BYTES"
+            .to_owned(),
+    );
+    if key_fields > 0 {
+        line(format!("KEY_RING_BYTES = BLOCK_KV * {}, KEY_WARPS = {KEY_WARPS}", 4 * key_fields));
+    }
+    line(format!("TURN = {TURN}, ALL_CONSUMERS = {ALL_CONSUMERS}   /* barriers */"));
+    text
+}
+
+/// The tensors of the forward kernel.
+pub(crate) fn tensors(tiles: &HopperTiles) -> Vec<Argument> {
+    let (q, kv) = (tiles.block_q as u32, tiles.block_kv as u32);
+    let rows = [(TensorRole::Q, q), (TensorRole::K, kv), (TensorRole::V, kv), (TensorRole::Output, q)];
+    rows.map(|(role, rows)| Argument::TensorMap(role, rows)).to_vec()
+}
+
+/// The schedule, in one line of the head comment.
+pub(crate) fn describe(tiles: &HopperTiles) -> String {
+    format!(
+        "forward, Hopper schedule, tile {} queries x {} keys, one producer and {} consumer warpgroups that take turns, rings of {} for k and v, {} KiB of shared memory",
+        tiles.block_q,
+        tiles.block_kv,
+        tiles.consumers,
+        tiles.stages,
+        tiles.shared_memory.div_ceil(1024),
+    )
+}

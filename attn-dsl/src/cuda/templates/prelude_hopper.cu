@@ -1,0 +1,116 @@
+typedef unsigned long long u64;
+
+// ---------------------------------------------------------------- threads
+// `threads` counts those that wait and those that only arrive.
+__device__ __forceinline__ void named_barrier_sync(u32 id, u32 threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+__device__ __forceinline__ void named_barrier_arrive(u32 id, u32 threads) { asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+// True for one lane of a warp.
+__device__ __forceinline__ bool elect_one() {
+    u32 elected;
+    asm volatile("{ .reg .pred e; elect.sync _|e, 0xffffffff; selp.u32 %0, 1, 0, e; }" : "=r"(elected));
+    return elected;
+}
+// The warpgroup gives registers back, or waits until it gets them; a thread has N afterwards.
+template <int N>
+__device__ __forceinline__ void registers_release() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
+template <int N>
+__device__ __forceinline__ void registers_acquire() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
+// What this thread wrote to shared memory becomes visible to copies and products, once a barrier has told who issues them.
+__device__ __forceinline__ void publish_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// ---------------------------------------------------------------- mbarriers
+// A phase completes when all arrivals and all expected bytes are in. The first has parity 0, the next 1, and so on; waiting for
+// parity 1 on a fresh barrier passes at once.
+__device__ __forceinline__ void mbarrier_init(u32 barrier, u32 arrivals) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory"); }
+// Follows the initialisation of barriers that copies signal.
+__device__ __forceinline__ void mbarrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ __forceinline__ void mbarrier_arrive(u32 barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory"); }
+// One arrival, and `bytes` of copies for which the phase waits, too.
+__device__ __forceinline__ void mbarrier_arrive_expect(u32 barrier, u32 bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void mbarrier_wait(u32 barrier, u32 parity) {
+    asm volatile("{ .reg .pred done;\nWAIT: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra WAIT; }" ::"r"(barrier), "r"(parity) : "memory");
+}
+// A place in a ring of STAGES tiles, and the parity of the phase that it is in.
+struct RingPlace {
+    int stage;
+    u32 parity;
+};
+__device__ __forceinline__ void advance(RingPlace& place, int stages) {
+    if (++place.stage == stages) place.stage = 0, place.parity ^= 1;
+}
+
+// ---------------------------------------------------------------- tensor copies
+// How a tensor lies in memory; the driver writes it.
+struct alignas(64) TensorMap { char bytes[128]; };
+// What the L2 cache should do with the lines.
+constexpr u64 EVICT_FIRST = 0x12F0000000000000ull, EVICT_LAST = 0x14F0000000000000ull;
+
+// Copies a box of 64 columns to shared memory; what lies outside the tensor becomes zero. The bytes of the box signal the barrier.
+__device__ __forceinline__ void tensor_load(u32 to, const TensorMap* map, u32 barrier, int column, int row, int head, int batch, u64 hint) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %7;"
+        ::"r"(to), "l"(map), "r"(barrier), "r"(column), "r"(row), "r"(head), "r"(batch), "l"(hint) : "memory");
+}
+// Copies a box from shared memory; what lies outside the tensor is dropped.
+__device__ __forceinline__ void tensor_store(const TensorMap* map, u32 from, int column, int row, int head, int batch) {
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2, %3, %4, %5}], [%1];"
+        ::"l"(map), "r"(from), "r"(column), "r"(row), "r"(head), "r"(batch) : "memory");
+}
+// Waits until this thread's stores have read shared memory.
+__device__ __forceinline__ void tensor_store_wait() { asm volatile("cp.async.bulk.commit_group;\ncp.async.bulk.wait_group.read 0;" ::: "memory"); }
+
+// ---------------------------------------------------------------- products of a warpgroup
+// A tile of rows of 16-bit elements lies in shared memory as chunks of 64 columns, a row of a chunk 128 bytes, whose 16-byte
+// pieces are exchanged by the row's number (the 128-byte swizzle of tensor maps). Thread t of a warpgroup holds rows
+// t / 32 * 16 + t % 32 / 4 and 8 more, of which registers 4 n + 2 r + c are columns 8 n + t % 4 * 2 + c of row r.
+constexpr int CHUNK_COLUMNS = 64, CHUNK_ROW_BYTES = 128;
+constexpr int chunks(int columns) { return (columns + CHUNK_COLUMNS - 1) / CHUNK_COLUMNS; }
+constexpr int padded(int columns) { return (columns + 15) / 16 * 16; }
+
+__device__ __forceinline__ u32 tile_address(u32 tile, u32 chunk_bytes, int row, int column) {
+    const u32 address = tile + column / CHUNK_COLUMNS * chunk_bytes + row * CHUNK_ROW_BYTES + column % CHUNK_COLUMNS * 2;
+    return address ^ (address >> 7 & 7) << 4;
+}
+// Describes a tile: contracted over its columns as it is, over its rows where the product says that it is transposed.
+__device__ __forceinline__ u64 tile_descriptor(u32 tile, u32 chunk_bytes) {
+    return (tile & 0x3FFFF) >> 4 | (u64)(chunk_bytes >> 4) << 16 | (u64)(8 * CHUNK_ROW_BYTES >> 4) << 32 | 1ull << 62;
+}
+// What a descriptor gains for columns 16 k on, and for rows 16 k on.
+constexpr u64 column_step(int k, u32 chunk_bytes) { return k % 4 * 2 + k / 4 * (chunk_bytes >> 4); }
+constexpr u64 row_step(int k) { return k * (16 * CHUNK_ROW_BYTES >> 4); }
+
+// Registers written before are ready for products.
+__device__ __forceinline__ void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int PENDING>
+__device__ __forceinline__ void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory"); }
+// Keeps the compiler from moving accesses to accumulators across this point.
+template <int N>
+__device__ __forceinline__ void pin(float (&r)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) asm volatile("" : "+f"(r[i]) :: "memory");
+}
+// d (64 x @{ block_kv }) (+)= A B^T, both by descriptors.
+__device__ __forceinline__ void multiply_tiles(float (&d)[@{ block_kv // 2 }], u64 a, u64 b, bool accumulate) {
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %@{ block_kv // 2 + 2 }, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n@{ block_kv }k16.f32.@{ dtype }.@{ dtype } {@% for i in range(block_kv // 2) %@%@{ i }@{ "" if loop.last else ", " }@% endfor %@}, %@{ block_kv // 2 }, %@{ block_kv // 2 + 1 }, p, 1, 1, 0, 0; }"
+        : @% for i in range(block_kv // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
+        : "l"(a), "l"(b), "r"((int)accumulate));
+}
+// d (64 x @{ value_columns }) += A B, A in registers, B's rows contracted.
+__device__ __forceinline__ void multiply_weights(float (&d)[@{ value_columns // 2 }], const u32 (&a)[4], u64 b) {
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n@{ value_columns }k16.f32.@{ dtype }.@{ dtype } {@% for i in range(value_columns // 2) %@%@{ i }@{ "" if loop.last else ", " }@% endfor %@}, {%@{ value_columns // 2 }, %@{ value_columns // 2 + 1 }, %@{ value_columns // 2 + 2 }, %@{ value_columns // 2 + 3 }}, %@{ value_columns // 2 + 4 }, p, 1, 1, 1; }"
+        : @% for i in range(value_columns // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+__device__ __forceinline__ u32 pack(float low, float high) {
+    u32 packed;
+    asm("cvt.rn.@{ dtype }x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+// Four 8 x 8 matrices: lane l gives the address of row l % 8 of matrix l / 8.
+__device__ __forceinline__ void store_matrix_x4(u32 to, const u32 (&r)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
+}

@@ -1,0 +1,112 @@
+//! Tiles of the Hopper schedule (sm_90a): a producer warpgroup that copies tiles with tensor maps, and two or three consumer
+//! warpgroups of 64 queries each, whose products read shared memory themselves (`wgmma`).
+//!
+//! # Registers
+//! A thread of a consumer holds block_kv / 2 scores, value_dim / 2 outputs and block_kv / 4 packed weights, and what the variant
+//! needs. Two consumers have 240 registers a thread, three have 160, so that three serve only head dimensions up to 64 and
+//! scores that are the scaled products themselves.
+//!
+//! Invariant: what the schedule does not take is refused with a reason, and the portable schedule takes it.
+
+use super::{ElementType, Shape, Target};
+
+/// Columns of a chunk of a tile, and bytes of its rows: the widest swizzle.
+const CHUNK_COLUMNS: usize = 64;
+const CHUNK_ROW_BYTES: usize = 128;
+/// Tiles of k and of v in shared memory.
+const STAGES: usize = 2;
+/// Queries of a consumer warpgroup.
+const CONSUMER_ROWS: usize = 64;
+/// Barriers: one of q, and full and empty of k, v and the keys' values.
+const BARRIER_BYTES: usize = 8 * (1 + 6 * STAGES);
+
+/// The tile of the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HopperTiles {
+    pub(crate) block_q: usize,
+    pub(crate) block_kv: usize,
+    /// Consumer warpgroups.
+    pub(crate) consumers: usize,
+    pub(crate) stages: usize,
+    /// Registers of a thread of the producer and of a consumer.
+    pub(crate) registers: [usize; 2],
+    /// Dynamic shared memory of a block, in bytes.
+    pub(crate) shared_memory: usize,
+}
+
+/// What a variant asks of the tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HopperNeeds {
+    /// Whether a score is the scaled product itself.
+    pub(crate) plain: bool,
+    /// 4-byte fields of each key that are kept in shared memory.
+    pub(crate) key_fields: usize,
+}
+
+fn chunks(columns: usize) -> usize {
+    columns.div_ceil(CHUNK_COLUMNS)
+}
+
+/// The tiles of the forward pass, or why there are none.
+pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -> Result<HopperTiles, &'static str> {
+    if target != Target::Sm90a {
+        return Err("only sm_90a has wgmma");
+    }
+    if shape.element() == ElementType::F32 {
+        return Err("wgmma has no products of f32 accuracy");
+    }
+    let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
+    let (consumers, block_kv) = match (head.max(value), value) {
+        (1, _) if needs.plain && needs.key_fields == 0 => (3, 128),
+        (..=2, _) | (3, ..=2) => (2, 128),
+        (3, _) => (2, 112),
+        _ => (2, 80),
+    };
+    let block_q = consumers * CONSUMER_ROWS;
+    let tile = |rows: usize, chunks: usize| rows * chunks * CHUNK_ROW_BYTES;
+    let shared_memory = tile(block_q, head.max(value))
+        + STAGES * (tile(block_kv, head + value) + block_kv * 4 * needs.key_fields)
+        + BARRIER_BYTES;
+    if shared_memory > target.shared_memory_per_block() {
+        return Err("its tiles need more shared memory than a block has");
+    }
+    let registers = match (consumers, needs.key_fields) {
+        (3, _) => [32, 160],
+        (_, 0) => [24, 240],
+        _ => [40, 232],
+    };
+    Ok(HopperTiles { block_q, block_kv, consumers, stages: STAGES, registers, shared_memory })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_shape_has_tiles() {
+        for element in [ElementType::F16, ElementType::Bf16] {
+            for head_dim in (8..=256).step_by(8) {
+                for value_dim in (8..=256).step_by(8) {
+                    for needs in [(true, 0), (false, 0), (false, 4)] {
+                        let shape = Shape::new(element, head_dim, value_dim).unwrap();
+                        let needs = HopperNeeds { plain: needs.0, key_fields: needs.1 };
+                        let tiles = hopper_forward(shape, Target::Sm90a, needs).unwrap();
+                        assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
+                        let threads = 128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]);
+                        assert!(threads <= 65536, "{shape}: {tiles:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn others_are_refused() {
+        let needs = HopperNeeds { plain: true, key_fields: 0 };
+        let refused =
+            |element, target| hopper_forward(Shape::new(element, 64, 64).unwrap(), target, needs).unwrap_err();
+        assert!(refused(ElementType::F32, Target::Sm90a).contains("f32"));
+        assert!(refused(ElementType::Bf16, Target::Sm80).contains("sm_90a"));
+        assert!(refused(ElementType::Bf16, Target::Sm100a).contains("sm_90a"));
+    }
+}
