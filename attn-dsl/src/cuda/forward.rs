@@ -168,7 +168,7 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     }
 
     let key_fields = values.staged_fields(Place::Key);
-    let needs = HopperNeeds { plain: scale.is_some(), key_fields };
+    let needs = HopperNeeds { plain: scale.is_some(), masked: lowered.mask.is_some(), key_fields };
     let schedule = match hopper_forward(variant.shape, variant.target, needs) {
         Ok(planned) => Schedule::Hopper(planned),
         Err(why) => Schedule::Portable(tiles(Pass::Forward, variant.shape, variant.target, false, key_fields)?, why),

@@ -39,6 +39,8 @@ pub(crate) struct HopperTiles {
 pub(crate) struct HopperNeeds {
     /// Whether a score is the scaled product itself.
     pub(crate) plain: bool,
+    /// Whether there is a mask.
+    pub(crate) masked: bool,
     /// 4-byte fields of each key that are kept in shared memory.
     pub(crate) key_fields: usize,
 }
@@ -58,6 +60,8 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
     let (consumers, block_kv) = match (head.max(value), value) {
         (1, _) if needs.plain && needs.key_fields == 0 => (3, 128),
+        // longer tiles cost less per score, but more on a diagonal
+        (2, 2) if needs.plain && !needs.masked && needs.key_fields == 0 => (2, 176),
         (..=2, _) | (3, ..=2) => (2, 128),
         (3, _) => (2, 112),
         _ => (2, 80),
@@ -87,9 +91,9 @@ mod tests {
         for element in [ElementType::F16, ElementType::Bf16] {
             for head_dim in (8..=256).step_by(8) {
                 for value_dim in (8..=256).step_by(8) {
-                    for needs in [(true, 0), (false, 0), (false, 4)] {
+                    for needs in [(true, false, 0), (true, true, 0), (false, true, 0), (false, true, 4)] {
                         let shape = Shape::new(element, head_dim, value_dim).unwrap();
-                        let needs = HopperNeeds { plain: needs.0, key_fields: needs.1 };
+                        let needs = HopperNeeds { plain: needs.0, masked: needs.1, key_fields: needs.2 };
                         let tiles = hopper_forward(shape, Target::Sm90a, needs).unwrap();
                         assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
                         let threads = 128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]);
@@ -102,7 +106,7 @@ mod tests {
 
     #[test]
     fn others_are_refused() {
-        let needs = HopperNeeds { plain: true, key_fields: 0 };
+        let needs = HopperNeeds { plain: true, masked: false, key_fields: 0 };
         let refused =
             |element, target| hopper_forward(Shape::new(element, 64, 64).unwrap(), target, needs).unwrap_err();
         assert!(refused(ElementType::F32, Target::Sm90a).contains("f32"));
