@@ -101,6 +101,7 @@ const TAKEN: &[&str] = &[
     "xor_eq",
     "u16",
     "u32",
+    "u64",
     "i64",
     "element",
     "INFINITY",
@@ -111,6 +112,8 @@ const TAKEN: &[&str] = &[
     "extent",
     "Array",
     "Tensor",
+    "TensorMap",
+    "RingPlace",
     "DenseGrad",
 ];
 

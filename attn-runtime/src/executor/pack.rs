@@ -9,9 +9,8 @@ use attn_dsl::definition::Definition;
 use attn_dsl::ir::ParameterId;
 
 use super::unbound;
-use crate::cuda::{TensorDescription, TensorElement, TensorSwizzle};
 use crate::error::Error;
-use crate::machine::Machine;
+use crate::machine::{Machine, TensorDescription, TensorElement, TensorSwizzle};
 use crate::tensor::{DType, Tensor};
 
 /// Columns of the boxes of tensor maps: the widest swizzle of 16-bit elements.

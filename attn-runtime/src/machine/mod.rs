@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use attn_dsl::plan::Target;
 
-use crate::cuda::TensorDescription;
+pub(crate) use crate::cuda::{TensorDescription, TensorElement, TensorSwizzle};
 use crate::error::Error;
 use crate::tensor::Location;
 

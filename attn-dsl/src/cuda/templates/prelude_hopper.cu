@@ -30,7 +30,9 @@ __device__ __forceinline__ void mbarrier_arrive_expect(u32 barrier, u32 bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 __device__ __forceinline__ void mbarrier_wait(u32 barrier, u32 parity) {
-    asm volatile("{ .reg .pred done;\nWAIT: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra WAIT; }" ::"r"(barrier), "r"(parity) : "memory");
+    u32 done;
+    do asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
+    while (!done);
 }
 // A place in a ring of STAGES tiles, and the parity of the phase that it is in.
 struct RingPlace {
@@ -58,7 +60,7 @@ __device__ __forceinline__ void tensor_store(const TensorMap* map, u32 from, int
         ::"l"(map), "r"(from), "r"(column), "r"(row), "r"(head), "r"(batch) : "memory");
 }
 // Waits until this thread's stores have read shared memory.
-__device__ __forceinline__ void tensor_store_wait() { asm volatile("cp.async.bulk.commit_group;\ncp.async.bulk.wait_group.read 0;" ::: "memory"); }
+__device__ __forceinline__ void tensor_store_wait() { asm volatile("cp.async.bulk.commit_group; cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 
 // ---------------------------------------------------------------- products of a warpgroup
 // A tile of rows of 16-bit elements lies in shared memory as chunks of 64 columns, a row of a chunk 128 bytes, whose 16-byte
@@ -93,14 +95,14 @@ __device__ __forceinline__ void pin(float (&r)[N]) {
 }
 // d (64 x @{ block_kv }) (+)= A B^T, both by descriptors.
 __device__ __forceinline__ void multiply_tiles(float (&d)[@{ block_kv // 2 }], u64 a, u64 b, bool accumulate) {
-    asm volatile("{ .reg .pred p; setp.ne.b32 p, %@{ block_kv // 2 + 2 }, 0;\n"
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %@{ block_kv // 2 + 2 }, 0; "
         "wgmma.mma_async.sync.aligned.m64n@{ block_kv }k16.f32.@{ dtype }.@{ dtype } {@% for i in range(block_kv // 2) %@%@{ i }@{ "" if loop.last else ", " }@% endfor %@}, %@{ block_kv // 2 }, %@{ block_kv // 2 + 1 }, p, 1, 1, 0, 0; }"
         : @% for i in range(block_kv // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
         : "l"(a), "l"(b), "r"((int)accumulate));
 }
 // d (64 x @{ value_columns }) += A B, A in registers, B's rows contracted.
 __device__ __forceinline__ void multiply_weights(float (&d)[@{ value_columns // 2 }], const u32 (&a)[4], u64 b) {
-    asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0;\n"
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0; "
         "wgmma.mma_async.sync.aligned.m64n@{ value_columns }k16.f32.@{ dtype }.@{ dtype } {@% for i in range(value_columns // 2) %@%@{ i }@{ "" if loop.last else ", " }@% endfor %@}, {%@{ value_columns // 2 }, %@{ value_columns // 2 + 1 }, %@{ value_columns // 2 + 2 }, %@{ value_columns // 2 + 3 }}, %@{ value_columns // 2 + 4 }, p, 1, 1, 1; }"
         : @% for i in range(value_columns // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
