@@ -48,8 +48,6 @@ enum Combine {
 pub(crate) struct BulkStore {
     pub(crate) name: &'static str,
     pieces: Vec<Piece>,
-    begin: u32,
-    bytes: u32,
     combine: Combine,
 }
 
@@ -189,12 +187,12 @@ impl Block {
             let message = format!("a store at coordinate {negative}; a GPU stops with an illegal instruction");
             return Err(Raised::new(FaultKind::BadTensorMap, caller, message));
         }
-        let (mut pieces, map, begin) = self.tensor_pieces(caller, rank, map, from, coordinates)?;
+        let (mut pieces, map, _) = self.tensor_pieces(caller, rank, map, from, coordinates)?;
         // the last piece of a row is written whole, also where the tensor ends within it
         pieces.iter_mut().filter(|piece| piece.inside > 0).for_each(|piece| piece.inside = UNIT);
         let combine = if add { Combine::Add(map.element()) } else { Combine::Replace };
         let name = if add { "cp.reduce.async.bulk.tensor" } else { "cp.async.bulk.tensor (store)" };
-        self.start_store(caller, BulkStore { name, pieces, begin, bytes: map.box_bytes(), combine })
+        self.start_store(caller, BulkStore { name, pieces, combine })
     }
 
     pub(crate) fn bulk_store(
@@ -209,7 +207,7 @@ impl Block {
         let piece = Piece { shared: begin, bytes, global: to, skipped: 0, inside: bytes };
         let combine = if add { Combine::Add(ElementType::F32) } else { Combine::Replace };
         let name = if add { "cp.reduce.async.bulk" } else { "cp.async.bulk (store)" };
-        self.start_store(caller, BulkStore { name, pieces: vec![piece], begin, bytes, combine })
+        self.start_store(caller, BulkStore { name, pieces: vec![piece], combine })
     }
 
     fn start_store(&mut self, caller: Caller, store: BulkStore) -> Result<(), Raised> {
@@ -218,9 +216,12 @@ impl Block {
             self.global.check(caller, self.number, piece.global, piece.inside, access)?;
         }
         let operation = self.pending.next();
-        let knowledge = &self.threads[caller.thread].knowledge;
-        let claimed = self.shared.shadow.begin_read(store.begin, store.bytes, operation, knowledge);
-        claimed.map_err(|conflict| self.conflict(caller, "a bulk copy reads", conflict))?;
+        // what lies outside of the tensor is dropped, whatever it is
+        for piece in store.pieces.iter().filter(|piece| piece.inside > 0) {
+            let knowledge = &self.threads[caller.thread].knowledge;
+            let claimed = self.shared.shadow.begin_read(piece.shared, piece.bytes, operation, knowledge);
+            claimed.map_err(|conflict| self.conflict(caller, "a bulk copy reads", conflict))?;
+        }
         self.start(caller, Work::Store(store));
         self.threads[caller.thread].bulk.open.push(operation);
         Ok(())
@@ -258,7 +259,9 @@ impl Block {
 
     fn finish_store(&mut self, operation: Operation, event: super::Event) -> Result<(), Raised> {
         if let Some(Work::Store(store)) = self.finish(operation)? {
-            self.shared.shadow.finish_read(store.begin, store.bytes, operation, event);
+            for piece in store.pieces.iter().filter(|piece| piece.inside > 0) {
+                self.shared.shadow.finish_read(piece.shared, piece.bytes, operation, event);
+            }
         }
         Ok(())
     }
