@@ -9,7 +9,7 @@
 use std::fmt::Write;
 
 use super::values::Values;
-use crate::ir::{Binary, Compare, Graph, Input, NodeId, Op, Type, Unary};
+use crate::ir::{Affine, Binary, Compare, Graph, NodeId, Op, Type, Unary};
 
 /// `q_sign * q + kv_sign * kv <= bound`, one of the signs not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,35 +69,6 @@ struct Step {
     tight: Offset,
 }
 
-struct Affine {
-    q: i32,
-    kv: i32,
-    rest: NodeId,
-}
-
-fn affine(graph: &mut Graph, node: NodeId) -> Option<Affine> {
-    if graph.rate(node).is_tile() {
-        return Some(Affine { q: 0, kv: 0, rest: node });
-    }
-    let zero = graph.int(0);
-    match graph.op(node).clone() {
-        Op::Input(Input::Query) => Some(Affine { q: 1, kv: 0, rest: zero }),
-        Op::Input(Input::Key) => Some(Affine { q: 0, kv: 1, rest: zero }),
-        Op::Binary(op @ (Binary::Add | Binary::Sub), a, b) => {
-            let (a, b) = (affine(graph, a)?, affine(graph, b)?);
-            let sign = if op == Binary::Add { 1 } else { -1 };
-            let rest = graph.binary(op, a.rest, b.rest);
-            Some(Affine { q: a.q + sign * b.q, kv: a.kv + sign * b.kv, rest })
-        }
-        Op::Unary(Unary::Neg, a) => {
-            let a = affine(graph, a)?;
-            let rest = graph.unary(Unary::Neg, a.rest);
-            Some(Affine { q: -a.q, kv: -a.kv, rest })
-        }
-        _ => None,
-    }
-}
-
 impl MaskBounds {
     /// Takes a mask apart; new expressions go to `graph`.
     pub(crate) fn of(graph: &mut Graph, mask: Option<NodeId>) -> MaskBounds {
@@ -145,7 +116,7 @@ impl MaskBounds {
 
     /// `expression <= limit`.
     fn at_most(&mut self, graph: &mut Graph, expression: NodeId, limit: i32) -> Option<()> {
-        let Affine { q, kv, rest } = affine(graph, expression)?;
+        let Affine { q, kv, rest } = Affine::of(graph, expression)?;
         if q.abs() > 1 || kv.abs() > 1 || (q == 0 && kv == 0) || q * kv > 0 {
             return None;
         }
