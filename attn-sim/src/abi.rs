@@ -90,6 +90,8 @@ table! {
     fn store_shared(address: u32, from: *const u8, bytes: u32);
     /// Adds `count` floats to global memory; returns what the first was.
     fn atomic_add(address: Address, values: *const f32, count: u32) -> f32;
+    /// `atom.inc.u32`: counts a word of global memory up, from `last` to 0; returns what it was.
+    fn atomic_increment(address: Address, last: u32) -> u32;
 
     /// `shfl.sync`: `kind` 0 up, 1 down, 2 xor, 3 indexed.
     fn shuffle(mask: u32, value: u32, lane: u32, kind: u32, width: u32) -> u32;

@@ -78,6 +78,8 @@ pub enum Length {
     Group,
     QueryLen,
     KeyLen,
+    /// Heads, over all batches, whose keys and values fit the L2 cache together; a multiple of `Group`.
+    HeadGroup,
     /// A named length of the definition.
     Size(u32),
 }
@@ -97,6 +99,8 @@ pub enum Argument {
     Partial(ParameterId),
     /// f32 gradient of a dense parameter: address, then four 64-bit strides of b, h, q, kv (0 where it broadcasts).
     DenseGrad(ParameterId),
+    /// An address of 4 bytes that are 0 before and after each launch: how many tiles the blocks have taken.
+    WorksTaken,
     /// A length.
     Length(Length),
     /// The softmax scale, f32.
@@ -110,7 +114,7 @@ impl Argument {
         match self {
             Argument::Tensor(_) => 4 * 8,
             Argument::TensorMap(..) => 128,
-            Argument::Rows(_) | Argument::Partial(_) => 8,
+            Argument::Rows(_) | Argument::Partial(_) | Argument::WorksTaken => 8,
             Argument::Parameter(id) => {
                 let rank = definition.parameter(*id).axes.len();
                 (8 + 8 * rank + 4 * rank).next_multiple_of(8)
@@ -163,6 +167,9 @@ pub(crate) fn declare(
                 line(format!("Array<{ty}, {}> {}", parameter.axes.len(), names[id.0 as usize]));
             }
             Argument::Partial(id) => line(format!("float* grad_{}", names[id.0 as usize])),
+            Argument::WorksTaken => {
+                line("u32* works_taken   /* tiles, beyond the first of each block; 0 before and after */".to_owned())
+            }
             Argument::DenseGrad(id) => line(format!("DenseGrad grad_{}", names[id.0 as usize])),
             Argument::Length(length) => line(match length {
                 Length::Batches => "int batches".to_owned(),
@@ -170,6 +177,7 @@ pub(crate) fn declare(
                 Length::Group => "int group   /* query heads that share a head of k and v */".to_owned(),
                 Length::QueryLen => "int q_len".to_owned(),
                 Length::KeyLen => "int kv_len".to_owned(),
+                Length::HeadGroup => "int head_group   /* heads whose k and v fit the L2 cache */".to_owned(),
                 Length::Size(id) => format!("int size_{}", size_names[*id as usize]),
             }),
             Argument::Scale => line("float scale".to_owned()),

@@ -61,6 +61,8 @@ impl<'a> Variant<'a> {
             "group",
             "q_len",
             "kv_len",
+            "head_group",
+            "works_taken",
             "scale",
         ]);
         let parameters = lowered.definition.parameters.iter().map(|parameter| names.unique(&parameter.name)).collect();
@@ -160,11 +162,16 @@ impl<'a> Variant<'a> {
         members
     }
 
-    /// `is_live`, where there is a mask. Demands the mask's fields.
+    /// What `is_live` and the bounds need.
     pub(crate) fn demand_mask(&self, values: &mut Values<'_>) {
         if let Some(mask) = self.lowered.mask {
             values.demand(mask, &[]);
         }
+        self.demand_bounds(values);
+    }
+
+    /// What the bounds need.
+    pub(crate) fn demand_bounds(&self, values: &mut Values<'_>) {
         for bound in self.bounds.expressions() {
             values.demand(bound, &[]);
         }
@@ -210,8 +217,15 @@ impl<'a> Variant<'a> {
         if roots.iter().any(|&root| self.reads_parameters(root)) { "arguments, " } else { "" }
     }
 
-    /// The variant's own part: arguments, structures, loaders, bounds and functions.
-    pub(crate) fn own_part(&self, values: &Values<'_>, members: &mut [Argument], functions: &str) -> String {
+    /// The variant's own part: arguments, structures, loaders, bounds and functions. `pairs_masked` says whether the kernel asks
+    /// of a pair if it is live.
+    pub(crate) fn own_part(
+        &self,
+        values: &Values<'_>,
+        members: &mut [Argument],
+        functions: &str,
+        pairs_masked: bool,
+    ) -> String {
         let mut text = declare(self.definition(), [&self.names, &self.size_names], members);
         for place in [Place::Tile, Place::Query, Place::Key] {
             text.push_str(&values.declare(place));
@@ -228,7 +242,9 @@ impl<'a> Variant<'a> {
         }
         text.push_str(&values.loader(Place::Query));
         text.push_str(&values.loader(Place::Key));
-        text.push_str(&self.mask_function(values));
+        if pairs_masked {
+            text.push_str(&self.mask_function(values));
+        }
         text.push_str(functions);
         text
     }
@@ -287,6 +303,7 @@ impl<'a> Variant<'a> {
             clamp_index => needs("clamp_index("),
             load_shared_float => needs("load_shared_float(") || (float && tiles.is_some()),
             load_shared_floats => needs("load_shared_floats(") || (float && tiles.is_some()),
+            load_shared_int => needs("load_shared_int("),
             load_shared_ints => needs("load_shared_ints("),
             store_shared => needs("store_shared("),
             to_float => needs("to_float("),
@@ -424,6 +441,7 @@ pub(crate) fn kernel(
         block_q: planned.block_q as u32,
         block_kv: planned.block_kv as u32,
         table_chunk: 0,
+        persistent: false,
         tiles: Some((pass, planned)),
     }
 }

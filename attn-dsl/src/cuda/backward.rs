@@ -76,6 +76,7 @@ fn delta(variant: &Variant<'_>) -> Kernel {
         block_q: (128 / lanes) as u32,
         block_kv: 0,
         table_chunk: 0,
+        persistent: false,
         tiles: None,
     }
 }
@@ -181,7 +182,7 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result
         ));
     }
     functions.push_str(&queries.functions);
-    let own = variant.own_part(&values, &mut members, &functions);
+    let own = variant.own_part(&values, &mut members, &functions, true);
 
     let scale_pairs = scale.is_some_and(|root| variant.graph.rate(root).contains(Rate::HEAD));
     let entry = match pass {
@@ -260,7 +261,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, P
         }
     }
     functions.push_str(&keys.functions);
-    let own = variant.own_part(&values, &mut members, &functions);
+    let own = variant.own_part(&values, &mut members, &functions, true);
 
     let (q_order, q_order_comment) = variant.query_order();
     let row_gradients: Vec<Value> = rows
@@ -364,7 +365,7 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
         table_axes(variant, &table.gradient).iter().map(|axis| format!("arguments.{name}.extent[{axis}]")).collect();
     functions.push_str(&function("int table_entries(const Arguments& arguments)", &[], &extents.join(" * ")));
     functions.push_str(&keys.functions);
-    let own = variant.own_part(&values, &mut members, &functions);
+    let own = variant.own_part(&values, &mut members, &functions, true);
     let reads: Vec<usize> = (0..table.reads.len()).collect();
     let machine = context! {
         blocks_per_sm => planned.blocks_per_multiprocessor,
@@ -405,7 +406,7 @@ fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, Plan
     let keys = Columns::of(&values, Place::Key, "0", "");
     let mut functions = variant.pair_function(&values, "float", "dense_pair", &[root], true);
     functions.push_str(&keys.functions);
-    let own = variant.own_part(&values, &mut members, &functions);
+    let own = variant.own_part(&values, &mut members, &functions, true);
     let machine = context! {
         blocks_per_sm => planned.blocks_per_multiprocessor,
         stage_keys => keys.staged,

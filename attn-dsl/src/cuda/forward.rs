@@ -2,10 +2,10 @@
 
 use minijinja::context;
 
-use super::arguments::{Argument, RowArray, TensorRole};
+use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
 use super::hopper;
-use super::values::{Place, function};
+use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Type, Unary};
 use crate::lower::{Class, Lowered, SavedRow};
@@ -28,7 +28,7 @@ pub(crate) fn live_keys(variant: &Variant<'_>) -> Kernel {
     variant.demand_mask(&mut values);
     let mut members = variant.common_arguments(&[]);
     members.push(Argument::Rows(RowArray::LiveKeys));
-    let own = variant.own_part(&values, &mut members, "");
+    let own = variant.own_part(&values, &mut members, "", true);
     let machine = context! { mask_arguments => variant.mask_arguments() };
     let constants = "constexpr int THREADS = 128;\n";
     let source =
@@ -45,6 +45,7 @@ pub(crate) fn live_keys(variant: &Variant<'_>) -> Kernel {
         block_q: 4,
         block_kv: 0,
         table_chunk: 0,
+        persistent: false,
         tiles: None,
     }
 }
@@ -60,19 +61,6 @@ fn positive_scale(graph: &Graph, pair: NodeId) -> Option<NodeId> {
         _ => return None,
     };
     (graph.rate(scale).is_tile() && is_positive(graph, scale)).then_some(scale)
-}
-
-/// Whether an exponent is `u * product + row` with a positive `u` of tile rate: its largest value of a row is then that of the
-/// largest product.
-fn rises_with_product(graph: &Graph, exponent: NodeId) -> bool {
-    match *graph.op(exponent) {
-        Op::Binary(Binary::Sub, a, b) => graph.rate(b).is_row() && rises_with_product(graph, a),
-        Op::Binary(Binary::Add, a, b) => {
-            (graph.rate(b).is_row() && rises_with_product(graph, a))
-                || (graph.rate(a).is_row() && rises_with_product(graph, b))
-        }
-        _ => positive_scale(graph, exponent).is_some(),
-    }
 }
 
 fn is_positive(graph: &Graph, id: NodeId) -> bool {
@@ -120,17 +108,41 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     let row_inputs = row_inputs(pass.reductions.as_slice(), shifted);
     let given: Vec<Input> = row_inputs.iter().map(|(input, _)| *input).collect();
 
-    let mut values = variant.values();
-    match scale {
-        Some(scale) => values.named_field(scale, Place::Tile, "exponent_scale"),
-        None => values.demand(sigmoid.unwrap_or(pass.pair), &[]),
-    }
-    variant.demand_mask(&mut values);
-    pass.normalizer.into_iter().for_each(|root| values.demand(root, &given));
-    floor.into_iter().for_each(|root| values.demand(root, &[]));
-    if variant.counts_live_keys() && values.reads(Input::LiveKeys) {
-        variant.name_row_indices(&mut values);
-    }
+    // where a mask is nothing but bounds, the Hopper schedule finds the first and the last key of each row instead of asking of
+    // every pair whether it is live
+    let demands = |pairs_masked: bool| {
+        let mut values = variant.values();
+        match scale {
+            Some(scale) => values.named_field(scale, Place::Tile, "exponent_scale"),
+            None => values.demand(sigmoid.unwrap_or(pass.pair), &[]),
+        }
+        if pairs_masked {
+            variant.demand_mask(&mut values);
+        } else {
+            variant.demand_bounds(&mut values);
+        }
+        pass.normalizer.into_iter().for_each(|root| values.demand(root, &given));
+        floor.into_iter().for_each(|root| values.demand(root, &[]));
+        if variant.counts_live_keys() && values.reads(Input::LiveKeys) {
+            variant.name_row_indices(&mut values);
+        }
+        values
+    };
+    let mut values = demands(variant.bounds.residual);
+    let needs = |values: &Values<'_>| HopperNeeds {
+        plain: scale.is_some(),
+        pair_cost: if scale.is_some() { 0 } else { values.pair_cost(sigmoid.unwrap_or(pass.pair)) },
+        masked: lowered.mask.is_some(),
+        key_fields: values.staged_fields(Place::Key),
+    };
+    let schedule = match hopper_forward(variant.shape, variant.target, needs(&values)) {
+        Ok(planned) => Schedule::Hopper(planned),
+        Err(why) => {
+            values = demands(true);
+            let key_fields = values.staged_fields(Place::Key);
+            Schedule::Portable(tiles(Pass::Forward, variant.shape, variant.target, false, key_fields)?, why)
+        }
+    };
 
     let mut functions = String::new();
     match (scale, sigmoid) {
@@ -167,12 +179,6 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         functions.push_str(&function(&signature, &statements, &texts[0]));
     }
 
-    let key_fields = values.staged_fields(Place::Key);
-    let needs = HopperNeeds { plain: scale.is_some(), masked: lowered.mask.is_some(), key_fields };
-    let schedule = match hopper_forward(variant.shape, variant.target, needs) {
-        Ok(planned) => Schedule::Hopper(planned),
-        Err(why) => Schedule::Portable(tiles(Pass::Forward, variant.shape, variant.target, false, key_fields)?, why),
-    };
     let stage = if schedule.stages() > 1 { "stage" } else { "0" };
     let columns = Columns::of(&values, Place::Key, stage, "");
     functions.push_str(&columns.functions);
@@ -181,7 +187,15 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         Schedule::Portable(..) => {
             [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::Output].map(Argument::Tensor).to_vec()
         }
-        Schedule::Hopper(planned) => hopper::tensors(planned),
+        Schedule::Hopper(planned) => {
+            let mut members = hopper::tensors(planned);
+            members.extend([
+                Argument::WorksTaken,
+                Argument::Length(Length::Batches),
+                Argument::Length(Length::HeadGroup),
+            ]);
+            members
+        }
     };
     members.extend(pass.saved.iter().map(|saved| Argument::Rows(RowArray::Saved(*saved))));
     if variant.counts_live_keys() {
@@ -190,7 +204,8 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     let mut roots = vec![pass.pair];
     roots.extend(pass.normalizer.iter().chain(&floor));
     members.extend(variant.common_arguments(&roots));
-    let own = variant.own_part(&values, &mut members, &functions);
+    let pairs_masked = matches!(schedule, Schedule::Portable(..)) || variant.bounds.residual;
+    let own = variant.own_part(&values, &mut members, &functions, pairs_masked);
 
     // which of a thread's rows: a warp of the portable schedule has several tiles of 16
     let row = if let Schedule::Portable(..) = schedule { "[m][r]" } else { "[r]" };
@@ -215,12 +230,16 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         shifted => shifted,
         scaled => scale.is_some(),
         sigmoid => sigmoid.is_some(),
-        rises_with_product => sigmoid.is_some_and(|exponent| rises_with_product(&variant.graph, exponent)),
         sum => has(Reduction::Sum),
         sum_squares => has(Reduction::SumSquares),
         largest => largest,
         row_max_start => row_max_start,
         masked => lowered.mask.is_some(),
+        residual => variant.bounds.residual,
+        begins => variant.bounds.moves_first_key(),
+        longest_first => !variant.bounds.expressions().is_empty(),
+        own_output_tile => matches!(schedule, Schedule::Hopper(HopperTiles { own_output_tile: true, .. })),
+        dead => if shifted || largest { "-INFINITY" } else { "0.f" },
         mask_arguments => variant.mask_arguments(),
         pair_arguments => variant.pair_arguments(&[sigmoid.unwrap_or(pass.pair)]),
         q_in_registers => matches!(schedule, Schedule::Portable(Tiles { q_in_registers: true, .. }, _)),
@@ -257,6 +276,7 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
                 block_q: planned.block_q as u32,
                 block_kv: planned.block_kv as u32,
                 table_chunk: 0,
+                persistent: true,
                 tiles: None,
             })
         }

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use super::arguments::{Argument, TensorRole};
 use crate::plan::{HopperTiles, Shape};
 
-/// Barriers of `bar.sync`: the first of those by which consumers take turns, and that of all consumers.
+/// Barriers of `bar.sync`: the first of those by which consumers take turns, and of those of the warps of each.
 const TURN: usize = 1;
-const ALL_CONSUMERS: usize = 7;
+const OWN_WARPS: usize = 4;
 /// Warps of the producer that compute what varies by key.
 const KEY_WARPS: usize = 3;
 
@@ -21,8 +21,12 @@ pub(crate) fn constants(shape: Shape, tiles: &HopperTiles, key_fields: usize) ->
     let [producer, consumer] = tiles.registers;
     line(format!("PRODUCER_REGISTERS = {producer}, CONSUMER_REGISTERS = {consumer}"));
     line("Q_CHUNK_BYTES = BLOCK_Q * CHUNK_ROW_BYTES, KV_CHUNK_BYTES = BLOCK_KV * CHUNK_ROW_BYTES".to_owned());
-    let widest = if shape.value_dim() > shape.head_dim() { "VALUE_DIM" } else { "HEAD_DIM" };
-    line(format!("Q_BYTES = chunks(HEAD_DIM) * Q_CHUNK_BYTES, Q_TILE_BYTES = chunks({widest}) * Q_CHUNK_BYTES"));
+    if tiles.own_output_tile {
+        line("Q_BYTES = chunks(HEAD_DIM) * Q_CHUNK_BYTES, O_TILE_BYTES = chunks(VALUE_DIM) * Q_CHUNK_BYTES".to_owned());
+    } else {
+        let widest = if shape.value_dim() > shape.head_dim() { "VALUE_DIM" } else { "HEAD_DIM" };
+        line(format!("Q_BYTES = chunks(HEAD_DIM) * Q_CHUNK_BYTES, Q_TILE_BYTES = chunks({widest}) * Q_CHUNK_BYTES"));
+    }
     line(
         "K_TILE_BYTES = chunks(HEAD_DIM) * KV_CHUNK_BYTES, V_TILE_BYTES = chunks(VALUE_DIM) * KV_CHUNK_BYTES"
             .to_owned(),
@@ -30,14 +34,16 @@ pub(crate) fn constants(shape: Shape, tiles: &HopperTiles, key_fields: usize) ->
     if key_fields > 0 {
         line(format!("KEY_RING_BYTES = BLOCK_KV * {}, KEY_WARPS = {KEY_WARPS}", 4 * key_fields));
     }
-    line(format!("TURN = {TURN}, ALL_CONSUMERS = {ALL_CONSUMERS}   /* barriers */"));
+    line(format!("TURN = {TURN}, OWN_WARPS = {OWN_WARPS}   /* barriers, one a consumer */"));
     text
 }
 
 /// The tensors of the forward kernel.
 pub(crate) fn tensors(tiles: &HopperTiles) -> Vec<Argument> {
     let (q, kv) = (tiles.block_q as u32, tiles.block_kv as u32);
-    let rows = [(TensorRole::Q, q), (TensorRole::K, kv), (TensorRole::V, kv), (TensorRole::Output, q)];
+    // each consumer stores its own queries
+    let o = (tiles.block_q / tiles.consumers) as u32;
+    let rows = [(TensorRole::Q, q), (TensorRole::K, kv), (TensorRole::V, kv), (TensorRole::Output, o)];
     rows.map(|(role, rows)| Argument::TensorMap(role, rows)).to_vec()
 }
 

@@ -143,6 +143,11 @@ impl MaskBounds {
         self.bounds.iter().map(|bound| bound.bound).collect()
     }
 
+    /// Whether some bound moves the first key that a query sees.
+    pub(crate) fn moves_first_key(&self) -> bool {
+        self.steps(true).any(|step| step.side == Side::Begin)
+    }
+
     /// How the bounds narrow a range of keys, given queries, or the other way round.
     fn steps(&self, of_keys: bool) -> impl Iterator<Item = Step> {
         self.bounds.iter().map(move |bound| {

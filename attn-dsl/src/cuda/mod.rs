@@ -79,6 +79,9 @@ pub struct Kernel {
     pub block_kv: u32,
     /// Entries of a table that one block sums, 0 elsewhere.
     pub table_chunk: u32,
+    /// Whether blocks take tile after tile of queries: at most as many blocks as multiprocessors are launched along x, one along
+    /// y and z. Otherwise there is a block a tile.
+    pub persistent: bool,
     /// The plan behind the kernel, where it walks tiles.
     pub tiles: Option<(Pass, Tiles)>,
 }

@@ -12,7 +12,7 @@ use std::fmt::Write;
 use super::expression::{Emitter, type_name};
 use super::names::{Names, comment};
 use crate::definition::Definition;
-use crate::ir::{Graph, Input, Names as PrintNames, NodeId, Op, Reduction, Type, print_expression_with};
+use crate::ir::{Binary, Graph, Input, Names as PrintNames, NodeId, Op, Reduction, Type, Unary, print_expression_with};
 
 /// A structure of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -179,7 +179,7 @@ impl<'a> Values<'a> {
         let rows =
             [Input::Statistic, Input::Delta, Input::LiveKeys, Input::Query, Input::Key, Input::Scale, Input::KeyLen];
         let stem = parameter.or_else(|| input(&rows)).unwrap_or("value");
-        let log2 = matches!(self.graph.op(root), Op::Binary(crate::ir::Binary::Mul, _, b)
+        let log2 = matches!(self.graph.op(root), Op::Binary(Binary::Mul, _, b)
             if self.graph.as_float(*b).is_some_and(|b| (b.abs() - std::f64::consts::LOG2_E).abs() < 1e-9));
         format!("{stem}_{}", if log2 { "log2" } else { "term" })
     }
@@ -206,6 +206,25 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Instructions, about, that a function of a pair takes: what varies slower is read from fields.
+    pub(crate) fn pair_cost(&self, root: NodeId) -> usize {
+        let (mut cost, mut stack, mut seen) = (0, vec![root], std::collections::HashSet::new());
+        while let Some(id) = stack.pop() {
+            if self.is_constant(id) || self.places.contains_key(&id) || !seen.insert(id) {
+                continue;
+            }
+            cost += match self.graph.op(id) {
+                Op::Input(_) => 0,
+                Op::Parameter { .. } | Op::Unary(Unary::Sin | Unary::Cos | Unary::Softplus, _) => 8,
+                Op::Unary(Unary::Erf, _) => 16,
+                Op::Binary(Binary::Div | Binary::Rem, ..) => 6,
+                _ => 1,
+            };
+            stack.extend(self.graph.op(id).operands());
+        }
+        cost
+    }
+
     /// Whether the values of columns are kept in shared memory: loading them reads memory or computes more than sums, so that it
     /// should be done once for all threads.
     pub(crate) fn is_staged(&self, place: Place) -> bool {
@@ -214,10 +233,8 @@ impl<'a> Values<'a> {
                 self.graph.any(field.node, |op| match op {
                     Op::Parameter { .. } => !self.graph.rate(field.node).is_tile(),
                     Op::Input(input) => is_row_array(*input) || *input == Input::LiveKeys,
-                    Op::Unary(op, _) => {
-                        !matches!(op, crate::ir::Unary::Neg | crate::ir::Unary::Abs | crate::ir::Unary::Not)
-                    }
-                    Op::Binary(crate::ir::Binary::Div | crate::ir::Binary::Rem, ..) => true,
+                    Op::Unary(op, _) => !matches!(op, Unary::Neg | Unary::Abs | Unary::Not),
+                    Op::Binary(Binary::Div | Binary::Rem, ..) => true,
                     _ => false,
                 })
             })

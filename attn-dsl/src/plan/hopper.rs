@@ -4,7 +4,7 @@
 //! # Registers
 //! A thread of a consumer holds block_kv / 2 scores, value_dim / 2 outputs and block_kv / 4 packed weights, and what the variant
 //! needs. Two consumers have 240 registers a thread, three have 160, so that three serve only head dimensions up to 64 and
-//! scores that are the scaled products themselves.
+//! weights that are a short expression of the product.
 //!
 //! Invariant: what the schedule does not take is refused with a reason, and the portable schedule takes it.
 
@@ -15,10 +15,14 @@ const CHUNK_COLUMNS: usize = 64;
 const CHUNK_ROW_BYTES: usize = 128;
 /// Tiles of k and of v in shared memory.
 const STAGES: usize = 2;
+/// What pair expressions may cost for three consumers: more need registers that a third leaves too few of.
+const LIGHT: usize = 8;
 /// Queries of a consumer warpgroup.
 const CONSUMER_ROWS: usize = 64;
-/// Barriers: one of q, and full and empty of k, v and the keys' values.
-const BARRIER_BYTES: usize = 8 * (1 + 6 * STAGES);
+/// Barriers: full and empty of q, k, v and the keys' values.
+const BARRIER_BYTES: usize = 8 * (2 + 6 * STAGES);
+/// The number of the tile that a block works on.
+const WORK_BYTES: usize = 8;
 
 /// The tile of the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +32,8 @@ pub(crate) struct HopperTiles {
     /// Consumer warpgroups.
     pub(crate) consumers: usize,
     pub(crate) stages: usize,
+    /// Whether the output has a tile of its own beside q's, so that the next queries are loaded while it is stored.
+    pub(crate) own_output_tile: bool,
     /// Registers of a thread of the producer and of a consumer.
     pub(crate) registers: [usize; 2],
     /// Dynamic shared memory of a block, in bytes.
@@ -39,6 +45,8 @@ pub(crate) struct HopperTiles {
 pub(crate) struct HopperNeeds {
     /// Whether a score is the scaled product itself.
     pub(crate) plain: bool,
+    /// Instructions, about, that turn a product into an exponent or a weight.
+    pub(crate) pair_cost: usize,
     /// Whether there is a mask.
     pub(crate) masked: bool,
     /// 4-byte fields of each key that are kept in shared memory.
@@ -59,7 +67,7 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
     }
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
     let (consumers, block_kv) = match (head.max(value), value) {
-        (1, _) if needs.plain && needs.key_fields == 0 => (3, 128),
+        (1, _) if needs.pair_cost <= LIGHT && needs.key_fields == 0 => (3, 128),
         // longer tiles cost less per score, but more on a diagonal
         (2, 2) if needs.plain && !needs.masked && needs.key_fields == 0 => (2, 176),
         (..=2, _) | (3, ..=2) => (2, 128),
@@ -68,10 +76,12 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
     };
     let block_q = consumers * CONSUMER_ROWS;
     let tile = |rows: usize, chunks: usize| rows * chunks * CHUNK_ROW_BYTES;
-    let shared_memory = tile(block_q, head.max(value))
-        + STAGES * (tile(block_kv, head + value) + block_kv * 4 * needs.key_fields)
-        + BARRIER_BYTES;
-    if shared_memory > target.shared_memory_per_block() {
+    let rings = STAGES * (tile(block_kv, head + value) + block_kv * 4 * needs.key_fields) + BARRIER_BYTES + WORK_BYTES;
+    let available = target.shared_memory_per_block();
+    let both = tile(block_q, head) + tile(block_q, value) + rings;
+    let own_output_tile = both <= available;
+    let shared_memory = if own_output_tile { both } else { tile(block_q, head.max(value)) + rings };
+    if shared_memory > available {
         return Err("its tiles need more shared memory than a block has");
     }
     let registers = match (consumers, needs.key_fields) {
@@ -79,7 +89,7 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
         (_, 0) => [24, 240],
         _ => [40, 232],
     };
-    Ok(HopperTiles { block_q, block_kv, consumers, stages: STAGES, registers, shared_memory })
+    Ok(HopperTiles { block_q, block_kv, consumers, stages: STAGES, own_output_tile, registers, shared_memory })
 }
 
 #[cfg(test)]
@@ -93,7 +103,8 @@ mod tests {
                 for value_dim in (8..=256).step_by(8) {
                     for needs in [(true, false, 0), (true, true, 0), (false, true, 0), (false, true, 4)] {
                         let shape = Shape::new(element, head_dim, value_dim).unwrap();
-                        let needs = HopperNeeds { plain: needs.0, masked: needs.1, key_fields: needs.2 };
+                        let pair_cost = if needs.0 { 0 } else { 20 };
+                        let needs = HopperNeeds { plain: needs.0, pair_cost, masked: needs.1, key_fields: needs.2 };
                         let tiles = hopper_forward(shape, Target::Sm90a, needs).unwrap();
                         assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
                         let threads = 128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]);
@@ -106,7 +117,7 @@ mod tests {
 
     #[test]
     fn others_are_refused() {
-        let needs = HopperNeeds { plain: true, masked: false, key_fields: 0 };
+        let needs = HopperNeeds { plain: true, pair_cost: 0, masked: false, key_fields: 0 };
         let refused =
             |element, target| hopper_forward(Shape::new(element, 64, 64).unwrap(), target, needs).unwrap_err();
         assert!(refused(ElementType::F32, Target::Sm90a).contains("f32"));

@@ -12,7 +12,7 @@ mod gradients;
 mod pack;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use attn_dsl::cuda::{Argument, KernelKind, Length, RowArray, TensorRole};
 use attn_dsl::lower::{Class, Lowered, SavedRow};
@@ -30,11 +30,17 @@ pub(crate) struct KernelExecutor {
     lowered: Arc<Lowered>,
     machine: Arc<dyn Machine>,
     library: Library,
+    works_taken: OnceLock<Box<dyn DeviceMemory>>,
 }
 
 impl KernelExecutor {
     pub(crate) fn new(lowered: Arc<Lowered>, machine: Arc<dyn Machine>) -> Self {
-        KernelExecutor { library: Library::new(lowered.clone(), machine.clone()), lowered, machine }
+        KernelExecutor {
+            library: Library::new(lowered.clone(), machine.clone()),
+            lowered,
+            machine,
+            works_taken: OnceLock::new(),
+        }
     }
 
     fn allocate(&self, name: &str, dtype: DType, shape: &[usize]) -> Result<Tensor, Error> {
@@ -70,6 +76,10 @@ impl KernelExecutor {
         let tiles = |length: usize, block: u32| length.div_ceil(block.max(1) as usize);
         let Problem { batch, heads, kv_heads, q_len, kv_len, .. } = *problem;
         match source.kind {
+            KernelKind::Forward if source.persistent => {
+                let tiles = tiles(q_len, source.block_q) * heads * batch;
+                [tiles.min(self.machine.multiprocessors() as usize), 1, 1]
+            }
             KernelKind::LiveKeys | KernelKind::Forward | KernelKind::Delta | KernelKind::BackwardQ => {
                 [tiles(q_len, source.block_q), heads, batch]
             }
@@ -105,6 +115,17 @@ impl fmt::Display for CallName<'_> {
     }
 }
 
+/// Bytes of keys and values that are meant to stay in the L2 cache while queries of several heads run: of the 50 MB of an H100,
+/// what leaves room for queries and outputs that stream by.
+const CACHED_BYTES: usize = 32 << 20;
+
+/// Heads, over all batches, whose keys and values stay in the L2 cache together.
+fn head_group(problem: &Problem) -> usize {
+    let head = problem.kv_len * (problem.head_dim + problem.value_dim) * problem.dtype.size();
+    let shared = (CACHED_BYTES / head.max(1)).clamp(1, (problem.batch * problem.kv_heads).max(1));
+    shared * problem.group()
+}
+
 /// What both passes bind.
 fn bind_call<'a>(bindings: &mut Bindings<'a>, call: &'a Call, [q, k, v]: [&Tensor; 3]) -> Result<(), Error> {
     let problem = &call.problem;
@@ -118,6 +139,7 @@ fn bind_call<'a>(bindings: &mut Bindings<'a>, call: &'a Call, [q, k, v]: [&Tenso
     bindings.length(Length::Group, problem.group());
     bindings.length(Length::QueryLen, problem.q_len);
     bindings.length(Length::KeyLen, problem.kv_len);
+    bindings.length(Length::HeadGroup, head_group(problem));
     for (index, &size) in call.sizes.iter().enumerate() {
         bindings.length(Length::Size(u32::try_from(index).expect("few sizes")), size);
     }
@@ -156,6 +178,8 @@ impl Executor for KernelExecutor {
         if let Some(buffer) = &live_keys {
             bindings.row(RowArray::LiveKeys, buffer.address());
         }
+        bindings.works_taken =
+            kernels.iter().any(|compiled| compiled.source.persistent).then(|| self.works_taken()).transpose()?;
         for compiled in kernels.iter() {
             self.launch(call, compiled, self.grid(compiled, problem), &bindings)?;
         }
@@ -209,6 +233,15 @@ impl Executor for KernelExecutor {
 }
 
 impl KernelExecutor {
+    /// The counter of the tiles that blocks have taken: a launch leaves it 0, and launches follow one another.
+    fn works_taken(&self) -> Result<u64, Error> {
+        if let Some(memory) = self.works_taken.get() {
+            return Ok(memory.address());
+        }
+        let memory = self.machine.zeroed("the counter of tiles taken", DType::I32.size())?;
+        Ok(self.works_taken.get_or_init(|| memory).address())
+    }
+
     /// What every index of an empty parameter reads, where a parameter is empty.
     fn zero(&self, call: &Call) -> Result<Option<Box<dyn DeviceMemory>>, Error> {
         let is_empty = call.parameters.iter().any(|tensor| tensor.element_count() == 0);

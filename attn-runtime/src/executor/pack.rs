@@ -27,6 +27,8 @@ pub(super) struct Bindings<'a> {
     pub(super) dense: HashMap<ParameterId, [u64; 5]>,
     pub(super) parameters: &'a [Tensor],
     pub(super) scale: f32,
+    /// The address of the counter of tiles that blocks have taken, where a kernel has one.
+    pub(super) works_taken: Option<u64>,
     /// The address of four zero bytes, where a parameter is empty.
     pub(super) zero: Option<u64>,
 }
@@ -126,6 +128,7 @@ impl Packed {
             }
             Argument::Partial(id) => self.words(&[*bindings.partials.get(id).ok_or_else(missing)?]),
             Argument::DenseGrad(id) => self.words(bindings.dense.get(id).ok_or_else(missing)?),
+            Argument::WorksTaken => self.words(&[bindings.works_taken.ok_or_else(missing)?]),
             Argument::Length(length) => {
                 self.bytes.extend(bindings.lengths.get(length).ok_or_else(missing)?.to_ne_bytes());
             }

@@ -19,6 +19,10 @@ impl Machine for CudaDevice {
         Ok(Target::of_compute_capability(major, minor)?)
     }
 
+    fn multiprocessors(&self) -> u32 {
+        CudaDevice::multiprocessors(self)
+    }
+
     fn location(&self) -> Location {
         Location::Cuda(self.ordinal() as usize)
     }

@@ -22,6 +22,9 @@ pub(crate) trait Machine: Send + Sync {
     /// What kernels are generated for.
     fn target(&self) -> Result<Target, Error>;
 
+    /// How many blocks that take a whole multiprocessor run at a time.
+    fn multiprocessors(&self) -> u32;
+
     /// Where its memory is.
     fn location(&self) -> Location;
 

@@ -23,12 +23,16 @@ pub struct SimOptions {
     pub trace: bool,
     /// The GPU whose kernels are run.
     pub target: Target,
+    /// How many blocks at most a kernel has whose blocks take tile after tile. What each of several blocks takes depends on the
+    /// host's threads, unless there is a block for every tile.
+    pub multiprocessors: u32,
 }
 
 impl SimOptions {
-    /// A seed, no traces, the kernels of an H100.
+    /// A seed, no traces, the kernels of an H100; one multiprocessor for even seeds, and as many as there are tiles for odd ones.
     pub fn new(seed: u64) -> SimOptions {
-        SimOptions { seed, trace: false, target: Target::Sm90a }
+        let multiprocessors = if seed.is_multiple_of(2) { 1 } else { u32::MAX };
+        SimOptions { seed, trace: false, target: Target::Sm90a, multiprocessors }
     }
 
     /// The same, with a timeline of every launch.
@@ -119,6 +123,10 @@ fn launch_seed(seed: u64, file_name: &str) -> u64 {
 impl Machine for SimDevice {
     fn target(&self) -> Result<Target, Error> {
         Ok(self.inner.options.target)
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        self.inner.options.multiprocessors
     }
 
     fn location(&self) -> Location {

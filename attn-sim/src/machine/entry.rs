@@ -198,6 +198,17 @@ pub(crate) extern "C" fn atomic_add(pc: Address, address: Address, values: *cons
     })
 }
 
+pub(crate) extern "C" fn atomic_increment(pc: Address, address: Address, last: u32) -> u32 {
+    now(pc, 0, |block, caller| {
+        block.global.check(caller, block.number, address, 4, GlobalAccess::Add)?;
+        if !address.is_multiple_of(4) {
+            return Err(Raised::new(FaultKind::Misaligned, caller, format!("a counter at {address:#x}")));
+        }
+        // SAFETY: checked to lie in a live buffer, aligned.
+        Ok(unsafe { atomic::increment(address, last) })
+    })
+}
+
 pub(crate) extern "C" fn shuffle(pc: Address, mask: u32, value: u32, lane: u32, kind: u32, width: u32) -> u32 {
     let mut payload = Shuffle { value, lane };
     step(pc, |block, caller| block.shuffle(caller, mask, kind, width, &mut payload));

@@ -1,31 +1,54 @@
-struct Full { static constexpr bool partial = false; };
-struct Partial { static constexpr bool partial = true; };
+// A tile of queries of one head.
+struct Work {
+    int q_begin, head, batch;
+};
+//% if longest_first
+// Heads are taken in groups whose keys and values fit the L2 cache. Under this mask the last queries see the most keys: within a
+// group they go first, so that what is left at the end is short.
+//% else
+// Tile after tile of one head, then of the next: those that run at a time read the same keys and values.
+//% endif
+__device__ __forceinline__ Work work_at(const Arguments& arguments, int number) {
+    const int tiles = (arguments.q_len + BLOCK_Q - 1) / BLOCK_Q;
+    //% if longest_first
+    const int first = number / (tiles * arguments.head_group) * arguments.head_group;   // of the group, over all batches
+    const int heads = min(arguments.head_group, arguments.batches * arguments.heads - first), rest = number - first * tiles;
+    const int head = first + rest % heads;
+    return {(tiles - 1 - rest / heads) * BLOCK_Q, head % arguments.heads, head / arguments.heads};
+    //% else
+    const int head = number / tiles;
+    return {number % tiles * BLOCK_Q, head % arguments.heads, head / arguments.heads};
+    //% endif
+}
+
 // ---------------------------------------------------------------- kernel
+// A block stays on its multiprocessor and computes tile after tile of queries: its first has the block's number, every further one
+// is the next that no block has taken. While consumers finish a tile the producer loads the first keys of the next.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 attn_forward(const __grid_constant__ Arguments arguments) {
     extern __shared__ __align__(1024) unsigned char shared[];
-    const u32 q_tile = shared_address(shared), k_ring = q_tile + Q_TILE_BYTES, v_ring = k_ring + STAGES * K_TILE_BYTES;
+    //% if own_output_tile
+    const u32 q_tile = shared_address(shared), o_tile = q_tile + Q_BYTES, k_ring = o_tile + O_TILE_BYTES, v_ring = k_ring + STAGES * K_TILE_BYTES;
+    //% else
+    const u32 q_tile = shared_address(shared), o_tile = q_tile;   // each warpgroup's output takes the place of its queries
+    const u32 k_ring = q_tile + Q_TILE_BYTES, v_ring = k_ring + STAGES * K_TILE_BYTES;
+    //% endif
     //% if stage_keys
     const u32 key_ring = v_ring + STAGES * V_TILE_BYTES, q_full = key_ring + STAGES * KEY_RING_BYTES;
     //% else
     const u32 q_full = v_ring + STAGES * V_TILE_BYTES;
     //% endif
+    const u32 q_empty = q_full + 8;
     // of stage i, 8 i bytes on
-    const u32 k_full = q_full + 8, k_empty = k_full + 8 * STAGES, v_full = k_empty + 8 * STAGES, v_empty = v_full + 8 * STAGES;
+    const u32 k_full = q_empty + 8, k_empty = k_full + 8 * STAGES, v_full = k_empty + 8 * STAGES, v_empty = v_full + 8 * STAGES;
     //% if stage_keys
-    const u32 key_full = v_empty + 8 * STAGES, key_empty = key_full + 8 * STAGES;
+    const u32 key_full = v_empty + 8 * STAGES, key_empty = key_full + 8 * STAGES, work_number = key_empty + 8 * STAGES;
+    //% else
+    const u32 work_number = v_empty + 8 * STAGES;
     //% endif
 
-    // @{ q_order_comment }
-    const int q_begin = @{ q_order } * BLOCK_Q;
-    const int head = blockIdx.y, batch = blockIdx.z, kv_head = head / arguments.group;
-    const int q_len = arguments.q_len, kv_len = arguments.kv_len;
-    const Tile tile = load_tile_values(arguments, batch, head);
-    const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
-    const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys, the last ones first
-
     if (threadIdx.x == 0) {
-        mbarrier_init(q_full, 1);
+        mbarrier_init(q_full, 1), mbarrier_init(q_empty, CONSUMERS@{ " + KEY_WARPS" if stage_keys else "" });
         for (int stage = 0; stage < STAGES; ++stage) {
             mbarrier_init(k_full + 8 * stage, 1), mbarrier_init(k_empty + 8 * stage, CONSUMERS);
             mbarrier_init(v_full + 8 * stage, 1), mbarrier_init(v_empty + 8 * stage, CONSUMERS);
@@ -37,38 +60,75 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     }
     __syncthreads();
 
-    const int warpgroup = threadIdx.x / 128, lane = threadIdx.x % 32;
+    const int q_len = arguments.q_len, kv_len = arguments.kv_len;
+    const int works = (q_len + BLOCK_Q - 1) / BLOCK_Q * arguments.heads * arguments.batches;
+    // the number of a warpgroup is the same in all of a warp, which lets descriptors live in uniform registers
+    const int warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0), lane = threadIdx.x % 32;
     if (warpgroup == 0) {   // ---------------------------------------- producer
         registers_release<PRODUCER_REGISTERS>();
         if (threadIdx.x < 32) {
-            if (first < last && elect_one()) {
-                mbarrier_arrive_expect(q_full, Q_BYTES);
-                for (int c = 0; c < chunks(HEAD_DIM); ++c) tensor_load(q_tile + c * Q_CHUNK_BYTES, &arguments.q_map, q_full, c * CHUNK_COLUMNS, q_begin, head, batch, EVICT_FIRST);
+            if (elect_one()) {
                 RingPlace place = {0, 1};   // fresh stages are empty
-                for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
-                    mbarrier_wait(k_empty + 8 * place.stage, place.parity);
-                    mbarrier_arrive_expect(k_full + 8 * place.stage, K_TILE_BYTES);
-                    for (int c = 0; c < chunks(HEAD_DIM); ++c)
-                        tensor_load(k_ring + place.stage * K_TILE_BYTES + c * KV_CHUNK_BYTES, &arguments.k_map, k_full + 8 * place.stage, c * CHUNK_COLUMNS, kv_tile * BLOCK_KV, kv_head, batch, EVICT_LAST);
-                    mbarrier_wait(v_empty + 8 * place.stage, place.parity);
-                    mbarrier_arrive_expect(v_full + 8 * place.stage, V_TILE_BYTES);
-                    for (int c = 0; c < chunks(VALUE_DIM); ++c)
-                        tensor_load(v_ring + place.stage * V_TILE_BYTES + c * KV_CHUNK_BYTES, &arguments.v_map, v_full + 8 * place.stage, c * CHUNK_COLUMNS, kv_tile * BLOCK_KV, kv_head, batch, EVICT_LAST);
+                u32 q_parity = 1;
+                for (int number = blockIdx.x;; number = gridDim.x + count_up(arguments.works_taken, works - 1)) {
+                    // consumers learn the number with the queries
+                    auto publish = [&](u32 bytes) {
+                        mbarrier_wait(q_empty, q_parity);
+                        q_parity ^= 1;
+                        store_shared(work_number, number);
+                        mbarrier_arrive_expect(q_full, bytes);
+                    };
+                    if (number >= works) {
+                        publish(0);
+                        break;
+                    }
+                    const Work work = work_at(arguments, number);
+                    const int q_begin = work.q_begin, head = work.head, batch = work.batch, kv_head = head / arguments.group;
+                    const Tile tile = load_tile_values(arguments, batch, head);
+                    const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
+                    const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys, the last ones first
+                    if (first >= last) publish(0);
+                    for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
+                        mbarrier_wait(k_empty + 8 * place.stage, place.parity);
+                        mbarrier_arrive_expect(k_full + 8 * place.stage, K_TILE_BYTES);
+                        for (int c = 0; c < chunks(HEAD_DIM); ++c)
+                            tensor_load(k_ring + place.stage * K_TILE_BYTES + c * KV_CHUNK_BYTES, &arguments.k_map, k_full + 8 * place.stage, c * CHUNK_COLUMNS, kv_tile * BLOCK_KV, kv_head, batch, EVICT_LAST);
+                        if (kv_tile == last - 1) {
+                            publish(Q_BYTES);
+                            for (int c = 0; c < chunks(HEAD_DIM); ++c) tensor_load(q_tile + c * Q_CHUNK_BYTES, &arguments.q_map, q_full, c * CHUNK_COLUMNS, q_begin, head, batch, EVICT_FIRST);
+                        }
+                        mbarrier_wait(v_empty + 8 * place.stage, place.parity);
+                        mbarrier_arrive_expect(v_full + 8 * place.stage, V_TILE_BYTES);
+                        for (int c = 0; c < chunks(VALUE_DIM); ++c)
+                            tensor_load(v_ring + place.stage * V_TILE_BYTES + c * KV_CHUNK_BYTES, &arguments.v_map, v_full + 8 * place.stage, c * CHUNK_COLUMNS, kv_tile * BLOCK_KV, kv_head, batch, EVICT_LAST);
+                    }
                 }
             }
         }
         //% if stage_keys
         else {   // three warps compute what varies by key
             RingPlace place = {0, 1};
-            for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
-                mbarrier_wait(key_empty + 8 * place.stage, place.parity);
-                for (int column = threadIdx.x - 32; column < BLOCK_KV; column += 32 * KEY_WARPS) {
-                    // positions past the end read what the last one has; nothing of theirs is used
-                    const int kv = min(kv_tile * BLOCK_KV + column, kv_len - 1);
-                    store_key(key_ring + place.stage * KEY_RING_BYTES, column, load_key(arguments, tile, kv, (float)kv));
-                }
+            for (u32 q_parity = 0;; q_parity ^= 1) {
+                mbarrier_wait(q_full, q_parity);
+                const int number = load_shared_int(work_number);
                 __syncwarp();
-                if (lane == 0) mbarrier_arrive(key_full + 8 * place.stage);
+                if (lane == 0) mbarrier_arrive(q_empty);
+                if (number >= works) break;
+                const Work work = work_at(arguments, number);
+                const int q_begin = work.q_begin, head = work.head, batch = work.batch;
+                const Tile tile = load_tile_values(arguments, batch, head);
+                const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
+                const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;
+                for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
+                    mbarrier_wait(key_empty + 8 * place.stage, place.parity);
+                    for (int column = threadIdx.x - 32; column < BLOCK_KV; column += 32 * KEY_WARPS) {
+                        // positions past the end read what the last one has; nothing of theirs is used
+                        const int kv = min(kv_tile * BLOCK_KV + column, kv_len - 1);
+                        store_key(key_ring + place.stage * KEY_RING_BYTES, column, load_key(arguments, tile, kv, (float)kv));
+                    }
+                    __syncwarp();
+                    if (lane == 0) mbarrier_arrive(key_full + 8 * place.stage);
+                }
             }
         }
         //% endif
@@ -78,31 +138,11 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     // ---------------------------------------------------------------- consumers: 64 queries each
     registers_acquire<CONSUMER_REGISTERS>();
     const int group_row = (warpgroup - 1) * 64, warp_row = group_row + threadIdx.x / 32 % 4 * 16;
-    const int first_q = q_begin + warp_row + lane / 4;   // this thread's rows: first_q + 8 r
-    auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
-    const Query query[2] = {query_at(first_q), query_at(first_q + 8)};
+    // warpgroups take turns to issue products, so that one computes weights while another's products run
+    const u32 my_turn = TURN + warpgroup - 1, next_turn = TURN + warpgroup % CONSUMERS, own_warps = OWN_WARPS + warpgroup - 1;
+    if (warpgroup == CONSUMERS) named_barrier_arrive(next_turn, 256);
     float s[BLOCK_KV / 2], o[padded(VALUE_DIM) / 2];
     u32 weights[BLOCK_KV / 4];
-#pragma unroll
-    for (int i = 0; i < padded(VALUE_DIM) / 2; ++i) o[i] = 0.f;
-    //% if shifted
-    float row_max[2], rescale[2];   // of @{ "the raw products" if scaled else "the exponents, log2 units" }
-    //% endif
-    //% if sum
-    float row_sum[2] = {0.f, 0.f};
-    //% endif
-    //% if sum_squares
-    float row_sum_squares[2] = {0.f, 0.f};
-    //% endif
-    //% if largest
-    float largest[2] = {-INFINITY, -INFINITY};
-    int largest_at[2] = {0, 0};
-    //% endif
-    //% if shifted
-#pragma unroll
-    for (int r = 0; r < 2; ++r) row_max[r] = @{ row_max_start };
-    //% endif
-
     auto issue_scores = [&](int stage) {   // s = q k^T
         const u64 q = tile_descriptor(q_tile + group_row * CHUNK_ROW_BYTES, Q_CHUNK_BYTES), k = tile_descriptor(k_ring + stage * K_TILE_BYTES, KV_CHUNK_BYTES);
         pin(s);
@@ -130,222 +170,263 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         if (threadIdx.x % 128 == 0) mbarrier_arrive(empty);
     };
 
-    // s becomes the weights
-    auto weigh = [&](int kv_tile, int stage, auto kind) {
-        const int first_kv = kv_tile * BLOCK_KV + lane % 4 * 2;   // this thread's columns: first_kv + 8 n + c
-        //% if inline_keys
-        const float first_kv_as_float = first_kv;
+    RingPlace place = {0, 0};
+    for (u32 q_parity = 0;; q_parity ^= 1) {
+        mbarrier_wait(q_full, q_parity);
+        const int number = load_shared_int(work_number);
+        if (number >= works) break;
+        const Work work = work_at(arguments, number);
+        const int head = work.head, batch = work.batch;
+        const Tile tile = load_tile_values(arguments, batch, head);
+        const Range range = live_keys_of(arguments, tile, work.q_begin, min(work.q_begin + BLOCK_Q, q_len));
+        const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;
+        const int first_q = work.q_begin + warp_row + lane / 4;   // this thread's rows: first_q + 8 r
+        auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
+        const Query query[2] = {query_at(first_q), query_at(first_q + 8)};
+        //% if not residual
+        const Range live[2] = {live_keys_of(arguments, tile, first_q, first_q + 1), live_keys_of(arguments, tile, first_q + 8, first_q + 9)};
         //% endif
-        //% if sigmoid
-        // where all weights are below 1/64, w = y - y^2 of y = 2^t is right to 2^-12 and needs no reciprocal
-        if constexpr (!decltype(kind)::partial) {
-            float largest_exponent = -INFINITY;
-            //% if rises_with_product
 #pragma unroll
-            for (int r = 0; r < 2; ++r) {
-                float product = s[2 * r];
+        for (int i = 0; i < padded(VALUE_DIM) / 2; ++i) o[i] = 0.f;
+        //% if shifted
+        bool raised;   // whether a row of this warp got a new maximum
+        float row_max[2], rescale[2];   // of @{ "the raw products" if scaled else "the exponents, log2 units" }
+        //% endif
+        //% if sum
+        float row_sum[2] = {0.f, 0.f};
+        //% endif
+        //% if sum_squares
+        float row_sum_squares[2] = {0.f, 0.f};
+        //% endif
+        //% if largest
+        float largest[2] = {-INFINITY, -INFINITY};
+        int largest_at[2] = {0, 0};
+        //% endif
+        //% if shifted
 #pragma unroll
-                for (int n = 0; n < BLOCK_KV / 8; ++n) product = fmaxf(product, fmaxf(s[4 * n + 2 * r], s[4 * n + 2 * r + 1]));
-                largest_exponent = fmaxf(largest_exponent, sigmoid_exponent(@{ pair_arguments }product, tile, query[r], Key{}));
-            }
-            //% else
+        for (int r = 0; r < 2; ++r) row_max[r] = @{ row_max_start };
+        //% endif
+
+        // s becomes the weights
+        auto weigh = [&](int kv_tile, int stage) {
+            const int first_kv = kv_tile * BLOCK_KV + lane % 4 * 2;   // this thread's columns: first_kv + 8 n + c
+            //% if inline_keys
+            const float first_kv_as_float = first_kv;
+            //% endif
+            //% if not scaled
 #pragma unroll
             for (int n = 0; n < BLOCK_KV / 8; ++n) {
                 @{ key_columns }
 #pragma unroll
-                for (int e = 0; e < 4; ++e) largest_exponent = fmaxf(largest_exponent, sigmoid_exponent(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2]));
+                for (int e = 0; e < 4; ++e) s[4 * n + e] = @{ "exp2_approx(sigmoid_exponent" if sigmoid else "exponent" if shifted else "weight" }(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2])@{ ")" if sigmoid else "" };
             }
             //% endif
-            if (__all_sync(~0u, largest_exponent < -6.f)) {
+            if ((kv_tile + 1) * BLOCK_KV > range.full_end@{ " || kv_tile * BLOCK_KV < range.full_begin" if begins or residual else "" }) {   // some pairs are dead
+                //% if residual
 #pragma unroll
                 for (int n = 0; n < BLOCK_KV / 8; ++n) {
                     @{ key_columns }
 #pragma unroll
-                    for (int e = 0; e < 4; ++e) {
-                        const float y = exp2_approx(sigmoid_exponent(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2]));
-                        s[4 * n + e] = fmaf(-y, y, y);
-                    }
+                    for (int e = 0; e < 4; ++e)
+                        if (!(first_kv + 8 * n + e % 2 < kv_len && is_live(@{ mask_arguments }tile, query[e / 2], key[e % 2]))) s[4 * n + e] = @{ dead };
                 }
-                return;
-            }
-        }
-        //% endif
-        //% if scaled
-        if constexpr (decltype(kind)::partial) {
-        //% endif
+                //% else
 #pragma unroll
-            for (int n = 0; n < BLOCK_KV / 8; ++n) {
-                //% if masked or not scaled
-                @{ key_columns }
+                for (int i = 0; i < BLOCK_KV / 2; ++i) {
+                    const int r = i / 2 % 2, column = i / 4 * 8 + i % 2;
+                    if (@{ "column < live[r].begin - first_kv || " if begins else "" }column >= live[r].end - first_kv) s[i] = @{ dead };
+                }
                 //% endif
+            }
+            //% if largest
 #pragma unroll
-                for (int e = 0; e < 4; ++e) {
-                    //% if not scaled
-                    s[4 * n + e] = @{ "exponent" if shifted else "weight" }(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2]);
-                    //% endif
-                    if (decltype(kind)::partial && !(first_kv + 8 * n + e % 2 < kv_len@{ " && is_live(" ~ mask_arguments ~ "tile, query[e / 2], key[e % 2])" if masked else "" })) s[4 * n + e] = @{ "-INFINITY" if shifted or largest else "0.f" };
+            for (int i = 0; i < BLOCK_KV / 2; ++i) {
+                // tiles come from the last to the first: of equal ones the first counts
+                if (s[i] > largest[i / 2 % 2] || (s[i] == largest[i / 2 % 2] && first_kv + i / 4 * 8 + i % 2 < largest_at[i / 2 % 2])) largest[i / 2 % 2] = s[i], largest_at[i / 2 % 2] = first_kv + i / 4 * 8 + i % 2;
+                //% if not shifted
+                if (s[i] == -INFINITY) s[i] = 0.f;
+                //% endif
+            }
+            //% endif
+            //% if sigmoid
+            // 1 / (1 + 2^-t) = y / (1 + y) of y = 2^t: where all y of a warp are below 1/64, y - y^2 is right to 2^-12 and needs no reciprocal
+            float squares[2] = {0.f, 0.f};
+#pragma unroll
+            for (int i = 0; i < BLOCK_KV / 2; ++i) squares[i % 2] = fmaf(s[i], s[i], squares[i % 2]);
+            if (__all_sync(~0u, squares[0] + squares[1] < 1.f / 4096)) {
+#pragma unroll
+                for (int i = 0; i < BLOCK_KV / 2; ++i) s[i] = fmaf(-s[i], s[i], s[i]);
+            } else {
+#pragma unroll
+                for (int i = 0; i < BLOCK_KV / 2; ++i) {
+                    const float y = fminf(s[i], 16777216.f);   // where the weight is 1
+                    s[i] = y * reciprocal_approx(1.f + y);
                 }
             }
-        //% if scaled
-        }
-        //% endif
-        //% if largest
-#pragma unroll
-        for (int i = 0; i < BLOCK_KV / 2; ++i) {
-            // tiles come from the last to the first: of equal ones the first counts
-            if (s[i] > largest[i / 2 % 2] || (s[i] == largest[i / 2 % 2] && first_kv + i / 4 * 8 + i % 2 < largest_at[i / 2 % 2])) largest[i / 2 % 2] = s[i], largest_at[i / 2 % 2] = first_kv + i / 4 * 8 + i % 2;
-            //% if not shifted
-            if (s[i] == -INFINITY) s[i] = 0.f;
             //% endif
-        }
-        //% endif
-        //% if shifted
-        float shift[2], new_max[2] = {row_max[0], row_max[1]};
-#pragma unroll
-        for (int i = 0; i < BLOCK_KV / 2; ++i) new_max[i / 2 % 2] = fmaxf(new_max[i / 2 % 2], s[i]);
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
-            new_max[r] = quad_max(new_max[r]);
-            // a row that has met no live key yet keeps minus infinity, and must not compute inf - inf
-            shift[r] = new_max[r] == -INFINITY ? 0.f : new_max[r]@{ " * tile.exponent_scale" if scaled else "" };
-            rescale[r] = exp2_approx(@{ "fmaf(row_max[r], tile.exponent_scale, -shift[r])" if scaled else "row_max[r] - shift[r]" });
-            row_max[r] = new_max[r];
-            //% if sum
-            row_sum[r] *= rescale[r];
-            //% endif
-            //% if sum_squares
-            row_sum_squares[r] *= rescale[r] * rescale[r];
-            //% endif
-        }
-        //% endif
-        //% if shifted or sum or sum_squares
-#pragma unroll
-        for (int i = 0; i < BLOCK_KV / 2; ++i) {
             //% if shifted
-            s[i] = exp2_approx(@{ "fmaf(s[i], tile.exponent_scale, -shift[i / 2 % 2])" if scaled else "s[i] - shift[i / 2 % 2]" });
-            //% endif
-            //% if sum
-            row_sum[i / 2 % 2] += s[i];
-            //% endif
-            //% if sum_squares
-            row_sum_squares[i / 2 % 2] = fmaf(s[i], s[i], row_sum_squares[i / 2 % 2]);
-            //% endif
-        }
-        //% endif
-    };
-    //% if stage_keys
-    auto with_keys = [&](int kv_tile, RingPlace place, auto kind) {
-        mbarrier_wait(key_full + 8 * place.stage, place.parity);
-        weigh(kv_tile, place.stage, kind);
-        __syncwarp();
-        if (lane == 0) mbarrier_arrive(key_empty + 8 * place.stage);
-    };
-    //% endif
-
-    if (first < last) {
-        int kv_tile = last - 1;
-        RingPlace place = {0, 0};
-        mbarrier_wait(q_full, 0);
-        mbarrier_wait(k_full, 0);
-        issue_scores(0);
-        wgmma_wait<0>();
-        pin(s);
-        release(k_empty);
-        @{ "with_keys(kv_tile, place, Partial{})" if stage_keys else "weigh(kv_tile, 0, Partial{})" };
-        pack_weights();
-
-        // the scores of a tile are computed while the weights of the one before multiply v; warpgroups take turns to issue both, so
-        // that one computes weights while another's products run
-        const u32 my_turn = TURN + warpgroup - 1, next_turn = TURN + warpgroup % CONSUMERS;
-        if (warpgroup == CONSUMERS && kv_tile > first) named_barrier_arrive(next_turn, 256);
-        auto step = [&](auto kind) {
-            const RingPlace v_place = place;
-            advance(place, STAGES);
-            --kv_tile;
-            mbarrier_wait(k_full + 8 * place.stage, place.parity);
-            named_barrier_sync(my_turn, 256);
-            issue_scores(place.stage);
-            mbarrier_wait(v_full + 8 * v_place.stage, v_place.parity);
-            issue_output(v_place.stage);
-            if (warpgroup != CONSUMERS || kv_tile > first) named_barrier_arrive(next_turn, 256);
-            wgmma_wait<1>();   // the scores
-            pin(s);
-            release(k_empty + 8 * place.stage);
-            @{ "with_keys(kv_tile, place, kind)" if stage_keys else "weigh(kv_tile, place.stage, kind)" };
-            wgmma_wait<0>();   // the output
-            pin(o);
-            release(v_empty + 8 * v_place.stage);
-            pack_weights();
-            //% if shifted
+            float new_max[2] = {row_max[0], row_max[1]};
 #pragma unroll
-            for (int i = 0; i < padded(VALUE_DIM) / 2; ++i) o[i] *= rescale[i / 2 % 2];
+            for (int i = 0; i < BLOCK_KV / 2; i += 2) new_max[i / 2 % 2] = fmaxf(new_max[i / 2 % 2], fmaxf(s[i], s[i + 1]));
+            new_max[0] = quad_max(new_max[0]), new_max[1] = quad_max(new_max[1]);
+            // any shift near the maximum serves: one that is exceeded by less than 2^8 stays, and nothing is rescaled
+            raised = __any_sync(~0u, fmaxf(new_max[0] - row_max[0], new_max[1] - row_max[1])@{ " * tile.exponent_scale" if scaled else "" } > 8.f);
+            if (raised) {
+#pragma unroll
+                for (int r = 0; r < 2; ++r) {
+                    // a row that has met no live key yet keeps minus infinity, and must not compute inf - inf
+                    rescale[r] = new_max[r] == -INFINITY ? 1.f : exp2_approx(@{ "(row_max[r] - new_max[r]) * tile.exponent_scale" if scaled else "row_max[r] - new_max[r]" });
+                    row_max[r] = new_max[r];
+                    //% if sum
+                    row_sum[r] *= rescale[r];
+                    //% endif
+                    //% if sum_squares
+                    row_sum_squares[r] *= rescale[r] * rescale[r];
+                    //% endif
+                }
+            }
+            const float shift[2] = {row_max[0] == -INFINITY ? 0.f : row_max[0]@{ " * tile.exponent_scale" if scaled else "" }, row_max[1] == -INFINITY ? 0.f : row_max[1]@{ " * tile.exponent_scale" if scaled else "" }};
+            //% endif
+            //% if shifted or sum or sum_squares
+#pragma unroll
+            for (int i = 0; i < BLOCK_KV / 2; i += 2) {
+                const int r = i / 2 % 2;
+                //% if shifted
+                s[i] = exp2_approx(@{ "fmaf(s[i], tile.exponent_scale, -shift[r])" if scaled else "s[i] - shift[r]" });
+                s[i + 1] = exp2_approx(@{ "fmaf(s[i + 1], tile.exponent_scale, -shift[r])" if scaled else "s[i + 1] - shift[r]" });
+                //% endif
+                //% if sum
+                row_sum[r] += s[i] + s[i + 1];
+                //% endif
+                //% if sum_squares
+                row_sum_squares[r] += fmaf(s[i], s[i], s[i + 1] * s[i + 1]);
+                //% endif
+            }
             //% endif
         };
-        // tiles with dead pairs, those without, and those with dead pairs before them
-#pragma unroll 1
-        while (kv_tile > first && kv_tile * BLOCK_KV > range.full_end) step(Partial{});
-#pragma unroll 1
-        while (kv_tile > first && (kv_tile - 1) * BLOCK_KV >= range.full_begin) step(Full{});
-        //% if masked
-#pragma unroll 1
-        while (kv_tile > first) step(Partial{});
+        //% if stage_keys
+        auto with_keys = [&](int kv_tile, RingPlace place) {
+            mbarrier_wait(key_full + 8 * place.stage, place.parity);
+            weigh(kv_tile, place.stage);
+            __syncwarp();
+            if (lane == 0) mbarrier_arrive(key_empty + 8 * place.stage);
+        };
         //% endif
 
-        mbarrier_wait(v_full + 8 * place.stage, place.parity);
-        issue_output(place.stage);
-        wgmma_wait<0>();
-        pin(o);
-    }
+        if (first < last) {
+            int kv_tile = last - 1;
+            mbarrier_wait(k_full + 8 * place.stage, place.parity);
+            issue_scores(place.stage);
+            wgmma_wait<0>();
+            pin(s);
+            release(k_empty + 8 * place.stage);
+            @{ "with_keys(kv_tile, place)" if stage_keys else "weigh(kv_tile, place.stage)" };
+            pack_weights();
 
-    // ---------------------------------------------------------------- epilogue
-    //% if has_normalizer
+            // the scores of a tile are computed while the weights of the one before multiply v
+#pragma unroll 1
+            while (kv_tile > first) {
+                const RingPlace v_place = place;
+                advance(place, STAGES);
+                --kv_tile;
+                mbarrier_wait(k_full + 8 * place.stage, place.parity);
+                named_barrier_sync(my_turn, 256);
+                issue_scores(place.stage);
+                mbarrier_wait(v_full + 8 * v_place.stage, v_place.parity);
+                issue_output(v_place.stage);
+                named_barrier_arrive(next_turn, 256);
+                wgmma_wait<1>();   // the scores
+                pin(s);
+                release(k_empty + 8 * place.stage);
+                @{ "with_keys(kv_tile, place)" if stage_keys else "weigh(kv_tile, place.stage)" };
+                wgmma_wait<0>();   // the output
+                pin(o);
+                release(v_empty + 8 * v_place.stage);
+                pack_weights();
+                //% if shifted
+                if (raised) {
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-        const int q = first_q + 8 * r;
-        //% if sum
-        const float sum = quad_sum(row_sum[r]);
-        //% endif
-        //% if sum_squares
-        const float sum_squares = quad_sum(row_sum_squares[r]);
-        //% endif
-        //% if shifted
-        const float shift = row_max[r] == -INFINITY ? 0.f : row_max[r]@{ " * tile.exponent_scale" if scaled else "" };
-        //% endif
-        //% if largest
-#pragma unroll
-        for (int distance = 1; distance < 4; distance *= 2) {
-            const float other = __shfl_xor_sync(~0u, largest[r], distance);
-            const int other_at = __shfl_xor_sync(~0u, largest_at[r], distance);
-            if (other > largest[r] || (other == largest[r] && other_at < largest_at[r])) largest[r] = other, largest_at[r] = other_at;
+                    for (int i = 0; i < padded(VALUE_DIM) / 2; ++i) o[i] *= rescale[i / 2 % 2];
+                }
+                //% endif
+            }
+            //% if own_output_tile
+            release(q_empty);
+            //% endif
+
+            mbarrier_wait(v_full + 8 * place.stage, place.parity);
+            issue_output(place.stage);
+            wgmma_wait<0>();
+            pin(o);
+            release(v_empty + 8 * place.stage);
+            advance(place, STAGES);
         }
-        const float max_weight = largest[r] == -INFINITY ? 0.f : @{ "exp2_approx(largest[r] - shift)" if shifted else "largest[r]" };
-        //% endif
-        const float z = normalizer(tile, query[r]@{ normalizer_arguments });
-        const float inverse = z == 0.f ? 0.f : 1.f / z;
+
+        // ---------------------------------------------------------------- epilogue
+        //% if has_normalizer
 #pragma unroll
-        for (int i = 0; i < padded(VALUE_DIM) / 2; i += 4) o[i + 2 * r] *= inverse, o[i + 2 * r + 1] *= inverse;
-        //% if saved
-        if (lane % 4 == 0 && q < q_len) {
-            const i64 row = ((i64)batch * gridDim.y + head) * q_len + q;
-            //% for save in saved
-            @{ save }
-            //% endfor
+        for (int r = 0; r < 2; ++r) {
+            const int q = first_q + 8 * r;
+            //% if sum
+            const float sum = quad_sum(row_sum[r]);
+            //% endif
+            //% if sum_squares
+            const float sum_squares = quad_sum(row_sum_squares[r]);
+            //% endif
+            //% if shifted
+            const float shift = row_max[r] == -INFINITY ? 0.f : row_max[r]@{ " * tile.exponent_scale" if scaled else "" };
+            //% endif
+            //% if largest
+#pragma unroll
+            for (int distance = 1; distance < 4; distance *= 2) {
+                const float other = __shfl_xor_sync(~0u, largest[r], distance);
+                const int other_at = __shfl_xor_sync(~0u, largest_at[r], distance);
+                if (other > largest[r] || (other == largest[r] && other_at < largest_at[r])) largest[r] = other, largest_at[r] = other_at;
+            }
+            const float max_weight = largest[r] == -INFINITY ? 0.f : @{ "exp2_approx(largest[r] - shift)" if shifted else "largest[r]" };
+            //% endif
+            const float z = normalizer(tile, query[r]@{ normalizer_arguments });
+            const float inverse = z == 0.f ? 0.f : 1.f / z;
+#pragma unroll
+            for (int i = 0; i < padded(VALUE_DIM) / 2; i += 4) o[i + 2 * r] *= inverse, o[i + 2 * r + 1] *= inverse;
+            //% if saved
+            if (lane % 4 == 0 && q < q_len) {
+                const i64 row = ((i64)batch * arguments.heads + head) * q_len + q;
+                //% for save in saved
+                @{ save }
+                //% endfor
+            }
+            //% endif
         }
         //% endif
+        //% if own_output_tile
+        if (threadIdx.x % 128 == 0) tensor_store_wait();   // the last output has left the tile
+        //% endif
+        named_barrier_sync(own_warps, 128);
+        //% if own_output_tile
+        if (first >= last) release(q_empty);
+        //% endif
+#pragma unroll
+        for (int c = 0; c < padded(VALUE_DIM) / 16; ++c) {
+            u32 packed[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) packed[i] = pack(o[8 * c + 2 * i], o[8 * c + 2 * i + 1]);
+            store_matrix_x4(tile_address(o_tile, Q_CHUNK_BYTES, warp_row + lane % 16, c * 16 + lane / 16 * 8), packed);
+        }
+        publish_shared();
+        named_barrier_sync(own_warps, 128);
+        if (threadIdx.x % 128 == 0) {
+            for (int c = 0; c < chunks(VALUE_DIM); ++c)
+                tensor_store(&arguments.o_map, o_tile + c * Q_CHUNK_BYTES + group_row * CHUNK_ROW_BYTES, c * CHUNK_COLUMNS, work.q_begin + group_row, head, batch);
+            tensor_store_commit();
+            //% if not own_output_tile
+            tensor_store_wait();
+            mbarrier_arrive(q_empty);
+            //% endif
+        }
     }
+    if (warpgroup == 1) named_barrier_sync(my_turn, 256);   // the last turn is nobody's
+    //% if own_output_tile
+    if (threadIdx.x % 128 == 0) tensor_store_wait();
     //% endif
-    named_barrier_sync(ALL_CONSUMERS, 128 * CONSUMERS);   // q has been used: its tile takes the output
-#pragma unroll
-    for (int c = 0; c < padded(VALUE_DIM) / 16; ++c) {
-        u32 packed[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) packed[i] = pack(o[8 * c + 2 * i], o[8 * c + 2 * i + 1]);
-        store_matrix_x4(tile_address(q_tile, Q_CHUNK_BYTES, warp_row + lane % 16, c * 16 + lane / 16 * 8), packed);
-    }
-    publish_shared();
-    named_barrier_sync(ALL_CONSUMERS, 128 * CONSUMERS);
-    if (threadIdx.x == 128) {
-        for (int c = 0; c < chunks(VALUE_DIM); ++c) tensor_store(&arguments.o_map, q_tile + c * Q_CHUNK_BYTES, c * CHUNK_COLUMNS, q_begin, head, batch);
-        tensor_store_wait();
-    }
 }

@@ -34,6 +34,12 @@ __device__ __forceinline__ void mbarrier_wait(u32 barrier, u32 parity) {
     do asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
     while (!done);
 }
+// Takes the next number from 0 to `last`, after which the counter is 0 again.
+__device__ __forceinline__ u32 count_up(u32* counter, u32 last) {
+    u32 taken;
+    asm volatile("atom.relaxed.gpu.global.inc.u32 %0, [%1], %2;" : "=r"(taken) : "l"(counter), "r"(last) : "memory");
+    return taken;
+}
 // A place in a ring of STAGES tiles, and the parity of the phase that it is in.
 struct RingPlace {
     int stage;
@@ -59,8 +65,9 @@ __device__ __forceinline__ void tensor_store(const TensorMap* map, u32 from, int
     asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2, %3, %4, %5}], [%1];"
         ::"l"(map), "r"(from), "r"(column), "r"(row), "r"(head), "r"(batch) : "memory");
 }
-// Waits until this thread's stores have read shared memory.
-__device__ __forceinline__ void tensor_store_wait() { asm volatile("cp.async.bulk.commit_group; cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+// Closes the group of this thread's stores; waits until all of its groups have read shared memory.
+__device__ __forceinline__ void tensor_store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void tensor_store_wait() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 
 // ---------------------------------------------------------------- products of a warpgroup
 // A tile of rows of 16-bit elements lies in shared memory as chunks of 64 columns, a row of a chunk 128 bytes, whose 16-byte

@@ -28,6 +28,7 @@ struct Table {
     void (*load_shared)(u64 pc, u32 address, void* to, u32 bytes);
     void (*store_shared)(u64 pc, u32 address, const void* from, u32 bytes);
     float (*atomic_add)(u64 pc, u64 address, const float* values, u32 count);
+    u32 (*atomic_increment)(u64 pc, u64 address, u32 last);
 
     u32 (*shuffle)(u64 pc, u32 mask, u32 value, u32 lane, u32 kind, u32 width);
     u32 (*vote)(u64 pc, u32 mask, u32 predicate, u32 kind);

@@ -25,6 +25,7 @@ template <u32 COUNT> ATTN_SIM_SHIM float atomic_add(u64 address, float a, float 
     const float values[4] = {a, b, c, d};
     return table->atomic_add(ATTN_SIM_PC, address, values, COUNT);
 }
+ATTN_SIM_SHIM u32 atomic_increment(u64 address, u32 last) { return table->atomic_increment(ATTN_SIM_PC, address, last); }
 ATTN_SIM_SHIM u32 generic_to_shared(u64 address) { return table->shared_address(ATTN_SIM_PC, address); }
 
 // Warps.

@@ -132,6 +132,11 @@ extern "C" fn atomic_add(pc: Address, address: Address, values: *const f32, coun
     42.0
 }
 
+extern "C" fn atomic_increment(pc: Address, address: Address, last: u32) -> u32 {
+    note(pc, 0, format!("atomic_increment({}, {last})", place(address)));
+    7
+}
+
 extern "C" fn load_matrix(pc: Address, to: *mut u32, count: u32, transposed: u32, address: u32) {
     note(pc, 0, format!("load_matrix({count}, {transposed}, {address})"));
     for index in 0..count {
@@ -199,6 +204,7 @@ pub(super) static RECORDER: Table = Table {
     load_shared,
     store_shared,
     atomic_add,
+    atomic_increment,
     shuffle,
     vote,
     sync_warp,

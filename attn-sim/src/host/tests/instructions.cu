@@ -57,6 +57,9 @@ extern "C" __global__ void instructions(u32 s, char* g, u32* out) {
     out[7] = x == 42.f;
     atomicAdd((float*)g + 1, 3.f);                                                                              // atomic_add(g+4, [3.0])
 
+    asm volatile("atom.relaxed.gpu.global.inc.u32 %0, [%1], %2;" : "=r"(a) : "l"(g), "r"(9));                   // atomic_increment(g+0, 9)
+    out[7] &= a == 7;
+
     // matrices
     asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];" : "=r"(a) : "r"(s));                    // load_matrix(1, 0, 64)
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared::cta.b16 {%0, %1}, [%2];" : "=r"(a), "=r"(b) : "r"(s));  // load_matrix(2, 1, 64)

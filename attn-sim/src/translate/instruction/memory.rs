@@ -32,6 +32,13 @@ pub(super) fn lower(call: &Call) -> Lowered {
             let sum = add(call, 1, 1)?;
             call.assign(0, &format!("attn_sim::bits({})", sum.trim_end_matches(';')))
         }
+        ["atom", "global", "inc", "u32"] | ["atom", "inc", "u32"] => {
+            call.takes(3..=3)?;
+            if matches!(call.operand(1)?, Operand::Address(Value::Register { class: Class::B32, .. }, _)) {
+                return malformed("the simulator counts in global memory only");
+            }
+            call.assign(0, &format!("attn_sim::atomic_increment({}, {})", call.global(1)?, call.word(2)?))
+        }
         ["prefetch", ..] => {
             call.takes(1..=1)?;
             Ok(format!("(void)({});", call.global(0)?))
