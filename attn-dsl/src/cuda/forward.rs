@@ -9,7 +9,9 @@ use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Type, Unary};
 use crate::lower::{Class, Lowered, SavedRow};
-use crate::plan::{HopperNeeds, HopperTiles, Pass, PlanError, Shape, Target, Tiles, hopper_forward, tiles};
+use crate::plan::{
+    ElementType, HopperNeeds, HopperTiles, Pass, PlanError, Shape, Target, Tiles, hopper_forward, tiles,
+};
 use crate::simplify::simplify;
 
 pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
@@ -230,6 +232,10 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         shifted => shifted,
         scaled => scale.is_some(),
         sigmoid => sigmoid.is_some(),
+        // y - y^2 is right to y^2: half of what rounding a weight loses
+        small_y => if variant.shape.element() == ElementType::Bf16 { "1/32" } else { "1/64" },
+        small_squares => if variant.shape.element() == ElementType::Bf16 { "1.f / 1024" } else { "1.f / 4096" },
+        dtype => variant.shape.element().name(),
         sum => has(Reduction::Sum),
         sum_squares => has(Reduction::SumSquares),
         largest => largest,

@@ -1,3 +1,6 @@
+// Tiles all of whose pairs are live, and others: code for them is made apart.
+struct Full { static constexpr bool partial = false; };
+struct Partial { static constexpr bool partial = true; };
 // A tile of queries of one head.
 struct Work {
     int q_begin, head, batch;
@@ -162,10 +165,23 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         }
         wgmma_commit();
     };
+    //% if sigmoid
+    bool small = true;   // whether all y of this warp are below @{ small_y }
+    auto pack_weights = [&] {   // two neighbouring accumulators, y = 2^t, are a register of the next product's A: 1 / (1 + 2^-t) = y / (1 + y)
+#pragma unroll
+        for (int i = 0; i < BLOCK_KV / 4; ++i) weights[i] = pack(fmaf(-s[2 * i], s[2 * i], s[2 * i]), fmaf(-s[2 * i + 1], s[2 * i + 1], s[2 * i + 1]));
+        if (!small) {   // up to there y - y^2 is as good as the rounding to @{ dtype }, beyond a reciprocal is needed
+            auto exact = [](float y) { y = fminf(y, 16777216.f); return y * reciprocal_approx(1.f + y); };
+#pragma unroll
+            for (int i = 0; i < BLOCK_KV / 4; ++i) weights[i] = pack(exact(s[2 * i]), exact(s[2 * i + 1]));
+        }
+    };
+    //% else
     auto pack_weights = [&] {   // two neighbouring accumulators are a register of the next product's A
 #pragma unroll
         for (int i = 0; i < BLOCK_KV / 4; ++i) weights[i] = pack(s[2 * i], s[2 * i + 1]);
     };
+    //% endif
     auto release = [&](u32 empty) {   // the whole warpgroup has waited for its products: one thread can speak for it
         if (threadIdx.x % 128 == 0) mbarrier_arrive(empty);
     };
@@ -207,8 +223,8 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         for (int r = 0; r < 2; ++r) row_max[r] = @{ row_max_start };
         //% endif
 
-        // s becomes the weights
-        auto weigh = [&](int kv_tile, int stage) {
+        // s becomes @{ "y" if sigmoid else "the weights" }
+        auto weigh = [&](int kv_tile, int stage, auto kind) {
             const int first_kv = kv_tile * BLOCK_KV + lane % 4 * 2;   // this thread's columns: first_kv + 8 n + c
             //% if inline_keys
             const float first_kv_as_float = first_kv;
@@ -221,7 +237,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 for (int e = 0; e < 4; ++e) s[4 * n + e] = @{ "exp2_approx(sigmoid_exponent" if sigmoid else "exponent" if shifted else "weight" }(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2])@{ ")" if sigmoid else "" };
             }
             //% endif
-            if ((kv_tile + 1) * BLOCK_KV > range.full_end@{ " || kv_tile * BLOCK_KV < range.full_begin" if begins or residual else "" }) {   // some pairs are dead
+            if constexpr (decltype(kind)::partial) {
                 //% if residual
 #pragma unroll
                 for (int n = 0; n < BLOCK_KV / 8; ++n) {
@@ -249,20 +265,10 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             }
             //% endif
             //% if sigmoid
-            // 1 / (1 + 2^-t) = y / (1 + y) of y = 2^t: where all y of a warp are below 1/64, y - y^2 is right to 2^-12 and needs no reciprocal
             float squares[2] = {0.f, 0.f};
 #pragma unroll
             for (int i = 0; i < BLOCK_KV / 2; ++i) squares[i % 2] = fmaf(s[i], s[i], squares[i % 2]);
-            if (__all_sync(~0u, squares[0] + squares[1] < 1.f / 4096)) {
-#pragma unroll
-                for (int i = 0; i < BLOCK_KV / 2; ++i) s[i] = fmaf(-s[i], s[i], s[i]);
-            } else {
-#pragma unroll
-                for (int i = 0; i < BLOCK_KV / 2; ++i) {
-                    const float y = fminf(s[i], 16777216.f);   // where the weight is 1
-                    s[i] = y * reciprocal_approx(1.f + y);
-                }
-            }
+            small = __all_sync(~0u, squares[0] + squares[1] < @{ small_squares });
             //% endif
             //% if shifted
             float new_max[2] = {row_max[0], row_max[1]};
@@ -305,9 +311,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             //% endif
         };
         //% if stage_keys
-        auto with_keys = [&](int kv_tile, RingPlace place) {
+        auto with_keys = [&](int kv_tile, RingPlace place, auto kind) {
             mbarrier_wait(key_full + 8 * place.stage, place.parity);
-            weigh(kv_tile, place.stage);
+            weigh(kv_tile, place.stage, kind);
             __syncwarp();
             if (lane == 0) mbarrier_arrive(key_empty + 8 * place.stage);
         };
@@ -320,12 +326,11 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             wgmma_wait<0>();
             pin(s);
             release(k_empty + 8 * place.stage);
-            @{ "with_keys(kv_tile, place)" if stage_keys else "weigh(kv_tile, place.stage)" };
+            @{ "with_keys(kv_tile, place, Partial{})" if stage_keys else "weigh(kv_tile, place.stage, Partial{})" };
             pack_weights();
 
             // the scores of a tile are computed while the weights of the one before multiply v
-#pragma unroll 1
-            while (kv_tile > first) {
+            auto step = [&](auto kind) {
                 const RingPlace v_place = place;
                 advance(place, STAGES);
                 --kv_tile;
@@ -338,7 +343,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 wgmma_wait<1>();   // the scores
                 pin(s);
                 release(k_empty + 8 * place.stage);
-                @{ "with_keys(kv_tile, place)" if stage_keys else "weigh(kv_tile, place.stage)" };
+                @{ "with_keys(kv_tile, place, kind)" if stage_keys else "weigh(kv_tile, place.stage, kind)" };
                 wgmma_wait<0>();   // the output
                 pin(o);
                 release(v_empty + 8 * v_place.stage);
@@ -349,7 +354,23 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                     for (int i = 0; i < padded(VALUE_DIM) / 2; ++i) o[i] *= rescale[i / 2 % 2];
                 }
                 //% endif
-            }
+            };
+            //% if residual
+#pragma unroll 1
+            while (kv_tile > first) step(Partial{});
+            //% else
+            //% if masked
+            // tiles with dead pairs, and those without
+#pragma unroll 1
+            while (kv_tile > first && kv_tile * BLOCK_KV > range.full_end) step(Partial{});
+            //% endif
+#pragma unroll 1
+            while (kv_tile > first@{ " && (kv_tile - 1) * BLOCK_KV >= range.full_begin" if begins else "" }) step(Full{});
+            //% if begins
+#pragma unroll 1
+            while (kv_tile > first) step(Partial{});
+            //% endif
+            //% endif
             //% if own_output_tile
             release(q_empty);
             //% endif
