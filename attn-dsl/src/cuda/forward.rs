@@ -5,6 +5,7 @@ use minijinja::context;
 use super::arguments::{Argument, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
 use super::hopper;
+use super::terms::Terms;
 use super::values::{Place, function};
 use super::{Kernel, KernelKind};
 use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Type, Unary};
@@ -18,7 +19,7 @@ pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result
     if variant.counts_live_keys() {
         kernels.push(live_keys(&variant));
     }
-    kernels.push(forward(&mut variant)?);
+    kernels.push(forward(&mut variant, true)?);
     Ok(kernels)
 }
 
@@ -75,7 +76,7 @@ fn rises_with_product(graph: &Graph, exponent: NodeId) -> bool {
     }
 }
 
-fn is_positive(graph: &Graph, id: NodeId) -> bool {
+pub(super) fn is_positive(graph: &Graph, id: NodeId) -> bool {
     match graph.op(id) {
         Op::Float(bits) => f64::from_bits(*bits) > 0.0,
         Op::Input(Input::Scale) => true,
@@ -101,12 +102,21 @@ fn in_log2_units(graph: &mut Graph, x: NodeId) -> NodeId {
     }
 }
 
-fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
+/// The kernel; `split`: whether the terms of row and key may be taken out of the exponent.
+fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> {
     let lowered = variant.lowered;
     let pass = &lowered.forward;
     let shifted = lowered.class == Class::ShiftedExponential;
     let streams = lowered.class != Class::Elementwise;
+    let largest = pass.arg_max || pass.reductions.contains(&Reduction::Max);
     let scale = shifted.then(|| positive_scale(&variant.graph, pass.pair)).flatten();
+    let has_wgmma = variant.target == Target::Sm90a && !variant.precise();
+    let terms = (split && shifted && scale.is_none() && !largest && has_wgmma)
+        .then(|| Terms::of(&mut variant.graph, pass.pair))
+        .flatten()
+        .filter(|terms| terms.row.is_some() || terms.key.is_some());
+    let scale = scale.or(terms.map(|terms| terms.scale));
+    let (row_bias, key_bias) = (terms.and_then(|terms| terms.row), terms.and_then(|terms| terms.key));
     // a weight that is a sigmoid has a form without reciprocal where it is small: t of 1 / (1 + 2^-t)
     let sigmoid = match (*variant.graph.op(pass.pair)).clone() {
         Op::Unary(Unary::Sigmoid, inner) if !streams && !variant.precise() => {
@@ -115,8 +125,8 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         _ => None,
     };
     let floor = pass.shift_floors.iter().copied().reduce(|a, b| variant.graph.binary(Binary::Max, a, b));
-    let variant = &*variant;
-    let largest = pass.arg_max || pass.reductions.contains(&Reduction::Max);
+    let whole = variant;
+    let variant = &*whole;
     let row_inputs = row_inputs(pass.reductions.as_slice(), shifted);
     let given: Vec<Input> = row_inputs.iter().map(|(input, _)| *input).collect();
 
@@ -125,6 +135,8 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         Some(scale) => values.named_field(scale, Place::Tile, "exponent_scale"),
         None => values.demand(sigmoid.unwrap_or(pass.pair), &[]),
     }
+    row_bias.into_iter().for_each(|root| values.demand_own(root, Place::Query));
+    key_bias.into_iter().for_each(|root| values.demand_own(root, Place::Key));
     variant.demand_mask(&mut values);
     pass.normalizer.into_iter().for_each(|root| values.demand(root, &given));
     floor.into_iter().for_each(|root| values.demand(root, &[]));
@@ -133,6 +145,9 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     }
 
     let mut functions = String::new();
+    for (root, place, name) in [(row_bias, Place::Query, "row_bias"), (key_bias, Place::Key, "key_bias")] {
+        functions.extend(root.map(|root| values.own_function(root, place, name)));
+    }
     match (scale, sigmoid) {
         (Some(_), _) => {}
         (None, Some(exponent)) => {
@@ -168,9 +183,14 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     }
 
     let key_fields = values.staged_fields(Place::Key);
-    let needs = HopperNeeds { plain: scale.is_some(), masked: lowered.mask.is_some(), key_fields };
+    let (plain, masked) = (scale.is_some(), lowered.mask.is_some());
+    let needs = HopperNeeds { plain, key_bias: key_bias.is_some(), masked, key_fields };
     let schedule = match hopper_forward(variant.shape, variant.target, needs) {
         Ok(planned) => Schedule::Hopper(planned),
+        Err(_) if terms.is_some() => {
+            drop(values);
+            return forward(whole, false);
+        }
         Err(why) => Schedule::Portable(tiles(Pass::Forward, variant.shape, variant.target, false, key_fields)?, why),
     };
     let stage = if schedule.stages() > 1 { "stage" } else { "0" };
@@ -195,6 +215,8 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     // which of a thread's rows: a warp of the portable schedule has several tiles of 16
     let row = if let Schedule::Portable(..) = schedule { "[m][r]" } else { "[r]" };
     let row_max_start = match (floor, scale) {
+        // the row's end has them all: its term, the keys' and the floor
+        _ if terms.is_some() => "-INFINITY".to_owned(),
         (None, _) => "-INFINITY".to_owned(),
         (Some(_), None) => format!("shift_floor(tile, query{row})"),
         (Some(_), Some(_)) => format!("shift_floor(tile, query{row}) / tile.exponent_scale"),
@@ -214,6 +236,10 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         q_order_comment => q_order_comment,
         shifted => shifted,
         scaled => scale.is_some(),
+        key_bias => key_bias.is_some(),
+        row_bias => row_bias.is_some(),
+        late_floor => terms.is_some() && floor.is_some(),
+        rescaled_end => terms.is_some_and(|terms| floor.is_some() || terms.may_drop_rows(&variant.graph)),
         sigmoid => sigmoid.is_some(),
         rises_with_product => sigmoid.is_some_and(|exponent| rises_with_product(&variant.graph, exponent)),
         sum => has(Reduction::Sum),

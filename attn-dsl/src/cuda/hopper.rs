@@ -27,7 +27,12 @@ pub(crate) fn constants(shape: Shape, tiles: &HopperTiles, key_fields: usize) ->
         "K_TILE_BYTES = chunks(HEAD_DIM) * KV_CHUNK_BYTES, V_TILE_BYTES = chunks(VALUE_DIM) * KV_CHUNK_BYTES"
             .to_owned(),
     );
-    if key_fields > 0 {
+    if tiles.key_bias {
+        line("ONES_BYTES = 64 * 32, BIAS_TILE_BYTES = BLOCK_KV * 32".to_owned());
+        if key_fields > 0 {
+            line(format!("KEY_RING_BYTES = BLOCK_KV * {}", 4 * key_fields));
+        }
+    } else if key_fields > 0 {
         line(format!("KEY_RING_BYTES = BLOCK_KV * {}, KEY_WARPS = {KEY_WARPS}", 4 * key_fields));
     }
     line(format!("TURN = {TURN}, ALL_CONSUMERS = {ALL_CONSUMERS}   /* barriers */"));
@@ -44,11 +49,12 @@ pub(crate) fn tensors(tiles: &HopperTiles) -> Vec<Argument> {
 /// The schedule, in one line of the head comment.
 pub(crate) fn describe(tiles: &HopperTiles) -> String {
     format!(
-        "forward, Hopper schedule, tile {} queries x {} keys, one producer and {} consumer warpgroups that take turns, rings of {} for k and v, {} KiB of shared memory",
+        "forward, Hopper schedule, tile {} queries x {} keys, one producer and {} consumer warpgroups that take turns, rings of {} for k and v, {}{} KiB of shared memory",
         tiles.block_q,
         tiles.block_kv,
         tiles.consumers,
         tiles.stages,
+        if tiles.key_bias { "the keys' term as one more slice of q k^T, " } else { "" },
         tiles.shared_memory.div_ceil(1024),
     )
 }

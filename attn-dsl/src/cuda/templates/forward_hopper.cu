@@ -5,14 +5,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 attn_forward(const __grid_constant__ Arguments arguments) {
     extern __shared__ __align__(1024) unsigned char shared[];
     const u32 q_tile = shared_address(shared), k_ring = q_tile + Q_TILE_BYTES, v_ring = k_ring + STAGES * K_TILE_BYTES;
+    //% if key_bias
+    // what a key adds to its products is a slice of their depth: numbers of the keys, ones of the queries
+    const u32 ones = v_ring + STAGES * V_TILE_BYTES, bias_ring = ones + ONES_BYTES, bias_offsets = bias_ring + STAGES * BIAS_TILE_BYTES;   // 8 bytes a stage
     //% if stage_keys
+    const u32 key_ring = bias_offsets + 8 * STAGES, q_full = key_ring + STAGES * KEY_RING_BYTES;
+    //% else
+    const u32 q_full = bias_offsets + 8 * STAGES;
+    //% endif
+    //% elif stage_keys
     const u32 key_ring = v_ring + STAGES * V_TILE_BYTES, q_full = key_ring + STAGES * KEY_RING_BYTES;
     //% else
     const u32 q_full = v_ring + STAGES * V_TILE_BYTES;
     //% endif
     // of stage i, 8 i bytes on
     const u32 k_full = q_full + 8, k_empty = k_full + 8 * STAGES, v_full = k_empty + 8 * STAGES, v_empty = v_full + 8 * STAGES;
-    //% if stage_keys
+    //% if stage_keys or key_bias
     const u32 key_full = v_empty + 8 * STAGES, key_empty = key_full + 8 * STAGES;
     //% endif
 
@@ -29,12 +37,18 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         for (int stage = 0; stage < STAGES; ++stage) {
             mbarrier_init(k_full + 8 * stage, 1), mbarrier_init(k_empty + 8 * stage, CONSUMERS);
             mbarrier_init(v_full + 8 * stage, 1), mbarrier_init(v_empty + 8 * stage, CONSUMERS);
-            //% if stage_keys
+            //% if key_bias
+            mbarrier_init(key_full + 8 * stage, 1), mbarrier_init(key_empty + 8 * stage, 4 * CONSUMERS);
+            //% elif stage_keys
             mbarrier_init(key_full + 8 * stage, KEY_WARPS), mbarrier_init(key_empty + 8 * stage, 4 * CONSUMERS);
             //% endif
         }
         mbarrier_init_fence();
     }
+    //% if key_bias
+    if (threadIdx.x < 64) store_ones(ones, threadIdx.x);
+    publish_shared();
+    //% endif
     __syncthreads();
 
     const int warpgroup = threadIdx.x / 128, lane = threadIdx.x % 32;
@@ -57,7 +71,42 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 }
             }
         }
-        //% if stage_keys
+        //% if key_bias
+        else if (threadIdx.x < 64) {   // a warp computes what varies by key
+            constexpr int COLUMNS = (BLOCK_KV + 31) / 32;   // of a lane: lane + 32 i
+            // products take the keys' terms relative to the largest so far: those that count are small numbers, and right
+            const float lowest = -2e9f / tile.exponent_scale;   // what is beyond counts as much: shifts stay near enough to be subtracted
+            float offset = lowest;
+            RingPlace place = {0, 1};
+            for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
+                // positions past the end read what the last one has; nothing of theirs is used
+                auto position = [&](int column) { return min(kv_tile * BLOCK_KV + min(column, BLOCK_KV - 1), kv_len - 1); };
+                float bias[COLUMNS];
+#pragma unroll
+                for (int i = 0; i < COLUMNS; ++i) {
+                    const int kv = position(lane + 32 * i);
+                    bias[i] = key_bias(arguments, tile, kv, (float)kv);
+                    if (bias[i] < INFINITY) offset = fmaxf(offset, bias[i]);
+                }
+                offset = warp_max(offset);
+                mbarrier_wait(key_empty + 8 * place.stage, place.parity);
+#pragma unroll
+                for (int i = 0; i < COLUMNS; ++i) {
+                    const int column = lane + 32 * i;
+                    const float relative = bias[i] - offset;
+                    if (column < BLOCK_KV) store_number(bias_ring + place.stage * BIAS_TILE_BYTES, column, relative > -INFINITY ? fmaxf(relative, lowest) : relative);
+                    //% if stage_keys
+                    const int kv = position(column);
+                    if (column < BLOCK_KV) store_key(key_ring + place.stage * KEY_RING_BYTES, column, load_key(arguments, tile, kv, (float)kv));
+                    //% endif
+                }
+                if (lane == 0) store_shared(bias_offsets + 8 * place.stage, offset);
+                publish_shared();
+                __syncwarp();
+                if (lane == 0) mbarrier_arrive(key_full + 8 * place.stage);
+            }
+        }
+        //% elif stage_keys
         else {   // three warps compute what varies by key
             RingPlace place = {0, 1};
             for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
@@ -98,6 +147,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     float largest[2] = {-INFINITY, -INFINITY};
     int largest_at[2] = {0, 0};
     //% endif
+    //% if key_bias
+    float bias_offset = 0.f;   // row_max is of products with the keys' terms, which are relative to it
+    //% endif
     //% if shifted
 #pragma unroll
     for (int r = 0; r < 2; ++r) row_max[r] = @{ row_max_start };
@@ -109,6 +161,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         wgmma_begin();
 #pragma unroll
         for (int i = 0; i < padded(HEAD_DIM) / 16; ++i) multiply_tiles(s, q + column_step(i, Q_CHUNK_BYTES), k + column_step(i, KV_CHUNK_BYTES), i != 0);
+        //% if key_bias
+        add_numbers(s, slice_descriptor(ones), slice_descriptor(bias_ring + stage * BIAS_TILE_BYTES));
+        //% endif
         wgmma_commit();
     };
     auto issue_output = [&](int stage) {   // o += weights v
@@ -233,7 +288,21 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         }
         //% endif
     };
-    //% if stage_keys
+    //% if key_bias
+    auto with_keys = [&](int kv_tile, RingPlace place, auto kind) {
+        const float new_offset = load_shared_float(bias_offsets + 8 * place.stage);
+        row_max[0] += bias_offset - new_offset, row_max[1] += bias_offset - new_offset;
+        bias_offset = new_offset;
+        //% if stage_keys
+        weigh(kv_tile, place.stage, kind);
+        //% endif
+        __syncwarp();
+        if (lane == 0) mbarrier_arrive(key_empty + 8 * place.stage);
+        //% if not stage_keys
+        weigh(kv_tile, place.stage, kind);
+        //% endif
+    };
+    //% elif stage_keys
     auto with_keys = [&](int kv_tile, RingPlace place, auto kind) {
         mbarrier_wait(key_full + 8 * place.stage, place.parity);
         weigh(kv_tile, place.stage, kind);
@@ -247,11 +316,14 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         RingPlace place = {0, 0};
         mbarrier_wait(q_full, 0);
         mbarrier_wait(k_full, 0);
+        //% if key_bias
+        mbarrier_wait(key_full, 0);
+        //% endif
         issue_scores(0);
         wgmma_wait<0>();
         pin(s);
         release(k_empty);
-        @{ "with_keys(kv_tile, place, Partial{})" if stage_keys else "weigh(kv_tile, 0, Partial{})" };
+        @{ "with_keys(kv_tile, place, Partial{})" if stage_keys or key_bias else "weigh(kv_tile, 0, Partial{})" };
         pack_weights();
 
         // the scores of a tile are computed while the weights of the one before multiply v; warpgroups take turns to issue both, so
@@ -263,6 +335,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             advance(place, STAGES);
             --kv_tile;
             mbarrier_wait(k_full + 8 * place.stage, place.parity);
+            //% if key_bias
+            mbarrier_wait(key_full + 8 * place.stage, place.parity);
+            //% endif
             named_barrier_sync(my_turn, 256);
             issue_scores(place.stage);
             mbarrier_wait(v_full + 8 * v_place.stage, v_place.parity);
@@ -271,7 +346,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             wgmma_wait<1>();   // the scores
             pin(s);
             release(k_empty + 8 * place.stage);
-            @{ "with_keys(kv_tile, place, kind)" if stage_keys else "weigh(kv_tile, place.stage, kind)" };
+            @{ "with_keys(kv_tile, place, kind)" if stage_keys or key_bias else "weigh(kv_tile, place.stage, kind)" };
             wgmma_wait<0>();   // the output
             pin(o);
             release(v_empty + 8 * v_place.stage);
@@ -302,13 +377,25 @@ attn_forward(const __grid_constant__ Arguments arguments) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
         const int q = first_q + 8 * r;
+        //% if row_bias or key_bias
+        // what was left out of every exponent joins the shift
+        //% if row_bias
+        const int own_q = min(q, q_len - 1);
+        //% endif
+        const float own_shift = fmaf(row_max[r], tile.exponent_scale, @{ "bias_offset * tile.exponent_scale" if key_bias else "" }@{ " + " if key_bias and row_bias else "" }@{ "row_bias(arguments, tile, own_q, (float)own_q)" if row_bias else "" });
+        const float largest_shift = @{ "fmaxf(own_shift, shift_floor(tile, query[r]))" if late_floor else "own_shift" };
+        const float shift = largest_shift == -INFINITY ? 0.f : largest_shift;
+        //% endif
+        //% if rescaled_end
+        const float kept = exp2_approx(own_shift - shift);   // of the weights
+        //% endif
         //% if sum
-        const float sum = quad_sum(row_sum[r]);
+        const float sum = @{ "kept * " if rescaled_end else "" }quad_sum(row_sum[r]);
         //% endif
         //% if sum_squares
-        const float sum_squares = quad_sum(row_sum_squares[r]);
+        const float sum_squares = @{ "kept * kept * " if rescaled_end else "" }quad_sum(row_sum_squares[r]);
         //% endif
-        //% if shifted
+        //% if shifted and not (row_bias or key_bias)
         const float shift = row_max[r] == -INFINITY ? 0.f : row_max[r]@{ " * tile.exponent_scale" if scaled else "" };
         //% endif
         //% if largest
@@ -321,7 +408,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         const float max_weight = largest[r] == -INFINITY ? 0.f : @{ "exp2_approx(largest[r] - shift)" if shifted else "largest[r]" };
         //% endif
         const float z = normalizer(tile, query[r]@{ normalizer_arguments });
-        const float inverse = z == 0.f ? 0.f : 1.f / z;
+        const float inverse = z == 0.f ? 0.f : @{ "kept" if rescaled_end else "1.f" } / z;
 #pragma unroll
         for (int i = 0; i < padded(VALUE_DIM) / 2; i += 4) o[i + 2 * r] *= inverse, o[i + 2 * r + 1] *= inverse;
         //% if saved
