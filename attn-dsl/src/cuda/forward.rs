@@ -145,9 +145,17 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
     }
 
     let mut functions = String::new();
-    for (root, place, name) in [(row_bias, Place::Query, "row_bias"), (key_bias, Place::Key, "key_bias")] {
-        functions.extend(root.map(|root| values.own_function(root, place, name)));
+    let positions = terms.and_then(|terms| terms.positions);
+    let biases = [
+        (row_bias, Place::Query, "row_bias", positions.map(|[of_row, _]| of_row)),
+        (key_bias, Place::Key, "key_bias", positions.map(|[_, of_key]| of_key)),
+    ];
+    for (root, place, name, relative) in biases {
+        functions.extend(root.map(|root| values.own_function(root, place, name, relative)));
     }
+    // where a block's first query stands among the keys
+    let first = positions.map(|[of_row, _]| variant.graph.op(of_row).operands());
+    let origin = first.map(|first| values.tile_body(&first, &[(Input::Query, "q_begin")]));
     match (scale, sigmoid) {
         (Some(_), _) => {}
         (None, Some(exponent)) => {
@@ -238,6 +246,7 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
         scaled => scale.is_some(),
         key_bias => key_bias.is_some(),
         row_bias => row_bias.is_some(),
+        origin => origin.map(|(statements, texts)| context! { statements => statements, value => texts[0].clone() }),
         late_floor => terms.is_some() && floor.is_some(),
         rescaled_end => terms.is_some_and(|terms| floor.is_some() || terms.may_drop_rows(&variant.graph)),
         sigmoid => sigmoid.is_some(),

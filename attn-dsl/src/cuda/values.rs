@@ -338,22 +338,25 @@ impl<'a> Values<'a> {
             Place::Query => "Query load_query(const Arguments& arguments, const Tile& tile, int q, float q_as_float)",
             Place::Key => "Key load_key(const Arguments& arguments, const Tile& tile, int kv, float kv_as_float)",
         };
-        let (statements, values) = self.loaded(place, &roots);
+        let (statements, values) = self.loaded(place, &roots, None);
         function(signature, &statements, &format!("{{{}}}", values.join(", ")))
     }
 
     /// A function of a row or a column that is no field, for what is asked for once.
-    pub(crate) fn own_function(&self, root: NodeId, place: Place, name: &str) -> String {
+    ///
+    /// A `relative` position, a float of an integer, is counted from `origin`, which the function is given.
+    pub(crate) fn own_function(&self, root: NodeId, place: Place, name: &str, relative: Option<NodeId>) -> String {
         let position = if place == Place::Query { "q" } else { "kv" };
-        let signature = format!(
-            "float {name}(const Arguments& arguments, const Tile& tile, int {position}, float {position}_as_float)"
-        );
-        let (statements, values) = self.loaded(place, &[root]);
+        let origin = if relative.is_some() { "int origin" } else { "" };
+        let whole = if relative.is_some() { String::new() } else { format!("float {position}_as_float") };
+        let signature =
+            format!("float {name}(const Arguments& arguments, const Tile& tile, int {position}, {whole}{origin})");
+        let (statements, values) = self.loaded(place, &[root], relative);
         function(&signature, &statements, &values[0])
     }
 
     /// Statements and values of roots that are computed from memory and from the fields of the tile.
-    fn loaded(&self, place: Place, roots: &[NodeId]) -> (Vec<String>, Vec<String>) {
+    fn loaded(&self, place: Place, roots: &[NodeId], relative: Option<NodeId>) -> (Vec<String>, Vec<String>) {
         let mut known: HashMap<NodeId, String> = HashMap::new();
         if place != Place::Tile {
             for (id, (of, name)) in &self.places {
@@ -380,7 +383,14 @@ impl<'a> Values<'a> {
                 };
             }
         }
-        let (mut statements, values) = self.emitter(known).emit(roots);
+        let mut statements = vec![];
+        if let Some((cast, Op::Cast(_, position))) = relative.map(|cast| (cast, self.graph.op(cast))) {
+            let (before, text) = self.emitter(known.clone()).emit(&[*position]);
+            statements = before;
+            known.insert(cast, format!("(float)({} - origin)", text[0]));
+        }
+        let (rest, values) = self.emitter(known).emit(roots);
+        statements.extend(rest);
         if reads_rows {
             let row = "const i64 row = ((i64)tile.batch * arguments.heads + tile.head) * arguments.q_len + q;";
             statements.insert(0, row.to_owned());

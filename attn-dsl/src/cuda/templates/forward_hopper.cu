@@ -29,6 +29,12 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     const int head = blockIdx.y, batch = blockIdx.z, kv_head = head / arguments.group;
     const int q_len = arguments.q_len, kv_len = arguments.kv_len;
     const Tile tile = load_tile_values(arguments, batch, head);
+    //% if origin
+    //% for statement in origin.statements
+    @{ statement }
+    //% endfor
+    const int origin = @{ origin.value };   // of positions: the first query's
+    //% endif
     const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
     const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys, the last ones first
 
@@ -85,7 +91,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
 #pragma unroll
                 for (int i = 0; i < COLUMNS; ++i) {
                     const int kv = position(lane + 32 * i);
-                    bias[i] = key_bias(arguments, tile, kv, (float)kv);
+                    bias[i] = key_bias(arguments, tile, kv, @{ "origin" if origin else "(float)kv" });
                     if (bias[i] < INFINITY) offset = fmaxf(offset, bias[i]);
                 }
                 offset = warp_max(offset);
@@ -382,7 +388,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         //% if row_bias
         const int own_q = min(q, q_len - 1);
         //% endif
-        const float own_shift = fmaf(row_max[r], tile.exponent_scale, @{ "bias_offset * tile.exponent_scale" if key_bias else "" }@{ " + " if key_bias and row_bias else "" }@{ "row_bias(arguments, tile, own_q, (float)own_q)" if row_bias else "" });
+        const float own_shift = (row_max[r] + (@{ "bias_offset" if key_bias else "" }@{ " + " if key_bias and row_bias else "" }@{ "row_bias(arguments, tile, own_q, " ~ ("origin" if origin else "(float)own_q") ~ ")" if row_bias else "" })) * tile.exponent_scale;
         const float largest_shift = @{ "fmaxf(own_shift, shift_floor(tile, query[r]))" if late_floor else "own_shift" };
         const float shift = largest_shift == -INFINITY ? 0.f : largest_shift;
         //% endif

@@ -121,7 +121,7 @@ __device__ __forceinline__ void store_number(u32 slice, int row, float value) {
     const u32 high = __float_as_int(value) & 0xFFFF0000u;
     float rest = value - __int_as_float(high);
     if (!(fabsf(value) < INFINITY)) rest = 0.f;   // nothing is left of an infinity
-    const u32 middle = __float_as_int(rest) & 0xFFFF0000u, low = __float_as_int(rest - __int_as_float(middle)) >> 16;
+    const u32 middle = __float_as_int(rest) & 0xFFFF0000u, low = (u32)__float_as_int(rest - __int_as_float(middle)) >> 16;
     store_slice_row(slice, row, high >> 16 | middle, low);
 }
 // A row of the slice that a slice of numbers is multiplied with: each part counts once.
