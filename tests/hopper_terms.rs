@@ -1,9 +1,9 @@
 //! Exponents that are a product, a term of the row and a term of the key: on the simulated Hopper GPU the terms are taken out of
 //! the pairs, and results, statistics and gradients are those of the oracle.
 
-use attn::sim::{SimDevice, SimOptions};
+use attn::sim::{FaultKind, SimDevice, SimError, SimOptions};
 use attn::testing::{Arguments, Case, ElementType, Expected, KernelShape, Shape, Target, generated_kernels};
-use attn::{Attention, DType, Definition, Device, Tensor};
+use attn::{Attention, DType, Definition, Device, Error, Tensor};
 use rayon::prelude::*;
 
 const ALIBI: &str =
@@ -228,4 +228,49 @@ fn seeds() {
     let missed: Vec<String> =
         (10..18).into_par_iter().flat_map_iter(|seed| misses(&alibi, case, seed, Passes::Both, keep)).collect();
     assert!(missed.is_empty(), "{} missed\n{}", missed.len(), missed.join("\n"));
+}
+
+/// Mistakes in the hand-over of the slice are named.
+#[test]
+fn mistakes_are_found() {
+    const MISTAKES: [(&str, &str, &[FaultKind]); 4] = [
+        ("publish_shared();\n                __syncwarp();", "__syncwarp();", &[FaultKind::MissingProxyFence]),
+        (
+            "mbarrier_wait(key_full + 8 * place.stage, place.parity);\n",
+            "",
+            &[FaultKind::Race, FaultKind::MissingProxyFence, FaultKind::Uninitialized, FaultKind::OverwrittenInFlight],
+        ),
+        (
+            "mbarrier_wait(key_empty + 8 * place.stage, place.parity);\n",
+            "",
+            &[FaultKind::Race, FaultKind::OverwrittenInFlight, FaultKind::Deadlock],
+        ),
+        ("if (lane == 0) mbarrier_arrive(key_empty + 8 * place.stage);\n", "", &[FaultKind::Deadlock]),
+    ];
+    let alibi = variant(ALIBI, "mask: causal");
+    let case = Case { shape: SHAPES[0], dtype: DType::BF16, ..Case::default() };
+    let arguments = case.arguments(&alibi).unwrap();
+    let shape = KernelShape::new(ElementType::Bf16, 64, 64).unwrap();
+    let kernels = generated_kernels(&alibi, shape, Target::Sm90a).unwrap();
+    let missed: Vec<String> = MISTAKES
+        .par_iter()
+        .filter_map(|&(right, wrong, expected)| {
+            assert_eq!(kernels.forward[0].source.matches(right).count(), 1, "{right}");
+            let found = |seed| {
+                let device = Device::Sim(SimDevice::new(SimOptions::new(seed).mistaken(right, wrong)));
+                let attention = Attention::new(&alibi, &device).unwrap();
+                let [q, k, v] = [&arguments.q, &arguments.k, &arguments.v].map(|one| one.to_device(&device).unwrap());
+                let parameters = arguments.parameters.to_device(&device).unwrap();
+                match attention.forward(&q, &k, &v, &parameters) {
+                    Err(Error::Sim(SimError::Fault(fault))) => Some(fault.kind()),
+                    Err(other) => panic!("{right}: {other}"),
+                    Ok(_) => None,
+                }
+            };
+            let kinds: Vec<_> = (0..6).filter_map(found).collect();
+            let is_found = !kinds.is_empty() && kinds.iter().all(|kind| expected.contains(kind));
+            (!is_found).then(|| format!("without {right}: {kinds:?}"))
+        })
+        .collect();
+    assert!(missed.is_empty(), "{missed:#?}");
 }
