@@ -7,7 +7,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     const u32 q_tile = shared_address(shared), k_ring = q_tile + Q_TILE_BYTES, v_ring = k_ring + STAGES * K_TILE_BYTES;
     //% if key_bias
     // what a key adds to its products is a slice of their depth: numbers of the keys, ones of the queries
-    const u32 ones = v_ring + STAGES * V_TILE_BYTES, bias_ring = ones + ONES_BYTES, bias_offsets = bias_ring + STAGES * BIAS_TILE_BYTES;   // 8 bytes a stage
+    const u32 ones = v_ring + STAGES * V_TILE_BYTES, bias_ring = ones + ONES_BYTES, bias_offsets = bias_ring + STAGES * BIAS_TILE_BYTES;   // and how far the offset rose, and the offset
     //% if stage_keys
     const u32 key_ring = bias_offsets + 8 * STAGES, q_full = key_ring + STAGES * KEY_RING_BYTES;
     //% else
@@ -87,6 +87,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
                 // positions past the end read what the last one has; nothing of theirs is used
                 auto position = [&](int column) { return min(kv_tile * BLOCK_KV + min(column, BLOCK_KV - 1), kv_len - 1); };
+                const float before = offset;
                 float bias[COLUMNS];
 #pragma unroll
                 for (int i = 0; i < COLUMNS; ++i) {
@@ -106,7 +107,10 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                     if (column < BLOCK_KV) store_key(key_ring + place.stage * KEY_RING_BYTES, column, load_key(arguments, tile, kv, (float)kv));
                     //% endif
                 }
-                if (lane == 0) store_shared(bias_offsets + 8 * place.stage, offset);
+                if (lane == 0) {
+                    store_shared(bias_offsets + 8 * place.stage, offset - before);
+                    store_shared(bias_offsets + 8 * place.stage + 4, offset);
+                }
                 publish_shared();
                 __syncwarp();
                 if (lane == 0) mbarrier_arrive(key_full + 8 * place.stage);
@@ -154,7 +158,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     int largest_at[2] = {0, 0};
     //% endif
     //% if key_bias
-    float bias_offset = 0.f;   // row_max is of products with the keys' terms, which are relative to it
+    float bias_offset = 0.f;   // row_max is of products with the keys' terms, which are relative to an offset: here the last one
     //% endif
     //% if shifted
 #pragma unroll
@@ -296,9 +300,8 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     };
     //% if key_bias
     auto with_keys = [&](int kv_tile, RingPlace place, auto kind) {
-        const float new_offset = load_shared_float(bias_offsets + 8 * place.stage);
-        row_max[0] += bias_offset - new_offset, row_max[1] += bias_offset - new_offset;
-        bias_offset = new_offset;
+        const float rise = load_shared_float(bias_offsets + 8 * place.stage);
+        row_max[0] -= rise, row_max[1] -= rise;
         //% if stage_keys
         weigh(kv_tile, place.stage, kind);
         //% endif
@@ -376,6 +379,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         issue_output(place.stage);
         wgmma_wait<0>();
         pin(o);
+        //% if key_bias
+        bias_offset = load_shared_float(bias_offsets + 8 * place.stage + 4);   // nothing follows in its place
+        //% endif
     }
 
     // ---------------------------------------------------------------- epilogue
