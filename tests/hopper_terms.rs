@@ -141,7 +141,7 @@ fn minus_infinity_is_no_weight() {
             set(arguments, "bias", &[shape.batch, shape.kv_len], bias);
         };
         let left = |shape: &Shape, arguments: &mut Arguments| {
-            let bias = |_, kv: usize| if kv < from || kv % 5 == 0 { f64::NEG_INFINITY } else { 1.0 };
+            let bias = |_, kv: usize| if kv < from || kv.is_multiple_of(5) { f64::NEG_INFINITY } else { 1.0 };
             set(arguments, "bias", &[shape.batch, shape.kv_len], bias);
         };
         // with no key left there is no weight in any row, with the first gone under a causal mask there is none in some
@@ -189,7 +189,7 @@ fn terms_of_rows_alone() {
     for rest in ["", "normalizer: sum + 1"] {
         let passes = if rest.is_empty() { Passes::Forward } else { Passes::Both };
         check_passes(&variant(ROW, rest), &SHAPES[..2], passes, |shape, arguments| {
-            let past = |_, q: usize| if q % 3 == 0 { f64::NEG_INFINITY } else { 0.5 * q as f64 };
+            let past = |_, q: usize| if q.is_multiple_of(3) { f64::NEG_INFINITY } else { 0.5 * q as f64 };
             set(arguments, "past", &[shape.batch, shape.heads, shape.q_len], past);
         });
     }
@@ -202,7 +202,7 @@ fn sinks() {
     check(&variant(SINK, "mask: causal"), &SHAPES, keep);
     for value in [f64::NEG_INFINITY, -1e9] {
         check(&variant(SINK, ""), &SHAPES[..2], |shape, arguments| {
-            let bias = |_, kv: usize| if kv < 10 || kv > 150 { value } else { -2.0 };
+            let bias = |_, kv: usize| if !(10..=150).contains(&kv) { value } else { -2.0 };
             set(arguments, "bias", &[shape.batch, shape.kv_len], bias);
         });
     }
