@@ -327,6 +327,7 @@ impl<'a> Variant<'a> {
             column_warps,
             hopper => hopper.is_some(),
             block_kv => hopper.map_or(0, |tiles| tiles.block_kv),
+            key_bias => hopper.is_some_and(|tiles| tiles.key_bias),
             value_columns => self.shape.padded_value_dim(),
         };
         let tiled = tiles.is_some();

@@ -5,6 +5,7 @@ use minijinja::context;
 use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
 use super::hopper;
+use super::terms::Terms;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Type, Unary};
@@ -20,7 +21,7 @@ pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result
     if variant.counts_live_keys() {
         kernels.push(live_keys(&variant));
     }
-    kernels.push(forward(&mut variant)?);
+    kernels.push(forward(&mut variant, true)?);
     Ok(kernels)
 }
 
@@ -65,7 +66,7 @@ fn positive_scale(graph: &Graph, pair: NodeId) -> Option<NodeId> {
     (graph.rate(scale).is_tile() && is_positive(graph, scale)).then_some(scale)
 }
 
-fn is_positive(graph: &Graph, id: NodeId) -> bool {
+pub(super) fn is_positive(graph: &Graph, id: NodeId) -> bool {
     match graph.op(id) {
         Op::Float(bits) => f64::from_bits(*bits) > 0.0,
         Op::Input(Input::Scale) => true,
@@ -91,12 +92,21 @@ fn in_log2_units(graph: &mut Graph, x: NodeId) -> NodeId {
     }
 }
 
-fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
+/// The kernel; `split`: whether the terms of row and key may be taken out of the exponent.
+fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> {
     let lowered = variant.lowered;
     let pass = &lowered.forward;
     let shifted = lowered.class == Class::ShiftedExponential;
     let streams = lowered.class != Class::Elementwise;
+    let largest = pass.arg_max || pass.reductions.contains(&Reduction::Max);
     let scale = shifted.then(|| positive_scale(&variant.graph, pass.pair)).flatten();
+    let has_wgmma = variant.target == Target::Sm90a && !variant.precise();
+    let terms = (split && shifted && scale.is_none() && !largest && has_wgmma)
+        .then(|| Terms::of(&mut variant.graph, pass.pair))
+        .flatten()
+        .filter(|terms| terms.row.is_some() || terms.key.is_some());
+    let scale = scale.or(terms.map(|terms| terms.scale));
+    let (row_bias, key_bias) = (terms.and_then(|terms| terms.row), terms.and_then(|terms| terms.key));
     // a weight that is a sigmoid has a form without reciprocal where it is small: t of 1 / (1 + 2^-t)
     let sigmoid = match (*variant.graph.op(pass.pair)).clone() {
         Op::Unary(Unary::Sigmoid, inner) if !streams && !variant.precise() => {
@@ -105,8 +115,8 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         _ => None,
     };
     let floor = pass.shift_floors.iter().copied().reduce(|a, b| variant.graph.binary(Binary::Max, a, b));
-    let variant = &*variant;
-    let largest = pass.arg_max || pass.reductions.contains(&Reduction::Max);
+    let whole = variant;
+    let variant = &*whole;
     let row_inputs = row_inputs(pass.reductions.as_slice(), shifted);
     let given: Vec<Input> = row_inputs.iter().map(|(input, _)| *input).collect();
 
@@ -118,6 +128,8 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
             Some(scale) => values.named_field(scale, Place::Tile, "exponent_scale"),
             None => values.demand(sigmoid.unwrap_or(pass.pair), &[]),
         }
+        row_bias.into_iter().for_each(|root| values.demand_own(root, Place::Query));
+        key_bias.into_iter().for_each(|root| values.demand_own(root, Place::Key));
         if pairs_masked {
             variant.demand_mask(&mut values);
         } else {
@@ -134,11 +146,13 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     let needs = |values: &Values<'_>| HopperNeeds {
         plain: scale.is_some(),
         pair_cost: if scale.is_some() { 0 } else { values.pair_cost(sigmoid.unwrap_or(pass.pair)) },
+        key_bias: key_bias.is_some(),
         masked: lowered.mask.is_some(),
         key_fields: values.staged_fields(Place::Key),
     };
     let schedule = match hopper_forward(variant.shape, variant.target, needs(&values)) {
         Ok(planned) => Schedule::Hopper(planned),
+        Err(_) if terms.is_some() => return forward(whole, false),
         Err(why) => {
             values = demands(true);
             let key_fields = values.staged_fields(Place::Key);
@@ -147,6 +161,17 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     };
 
     let mut functions = String::new();
+    let positions = terms.and_then(|terms| terms.positions);
+    let biases = [
+        (row_bias, Place::Query, "row_bias", positions.map(|[of_row, _]| of_row)),
+        (key_bias, Place::Key, "key_bias", positions.map(|[_, of_key]| of_key)),
+    ];
+    for (root, place, name, relative) in biases {
+        functions.extend(root.map(|root| values.own_function(root, place, name, relative)));
+    }
+    // where a block's first query stands among the keys
+    let first = positions.map(|[of_row, _]| variant.graph.op(of_row).operands());
+    let origin = first.map(|first| values.tile_body(&first, &[(Input::Query, "q_begin")]));
     match (scale, sigmoid) {
         (Some(_), _) => {}
         (None, Some(exponent)) => {
@@ -212,6 +237,8 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     // which of a thread's rows: a warp of the portable schedule has several tiles of 16
     let row = if let Schedule::Portable(..) = schedule { "[m][r]" } else { "[r]" };
     let row_max_start = match (floor, scale) {
+        // the row's end has them all: its term, the keys' and the floor
+        _ if terms.is_some() => "-INFINITY".to_owned(),
         (None, _) => "-INFINITY".to_owned(),
         (Some(_), None) => format!("shift_floor(tile, query{row})"),
         (Some(_), Some(_)) => format!("shift_floor(tile, query{row}) / tile.exponent_scale"),
@@ -231,6 +258,15 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         q_order_comment => q_order_comment,
         shifted => shifted,
         scaled => scale.is_some(),
+        key_bias => key_bias.is_some(),
+        row_bias => row_bias.is_some(),
+        origin => origin.is_some(),
+        origin_statements => origin.map(|(statements, texts)| {
+            format!("{}const int origin = {};   // of positions: the first query's", statements.concat(), texts[0])
+        }),
+        keys => columns.staged || key_bias.is_some(),
+        late_floor => terms.is_some() && floor.is_some(),
+        rescaled_end => terms.is_some_and(|terms| floor.is_some() || terms.may_drop_rows(&variant.graph)),
         sigmoid => sigmoid.is_some(),
         // y - y^2 is right to y^2: half of what rounding a weight loses
         small_y => if variant.shape.element() == ElementType::Bf16 { "1/32" } else { "1/64" },

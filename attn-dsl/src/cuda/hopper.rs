@@ -32,7 +32,13 @@ pub(crate) fn constants(shape: Shape, tiles: &HopperTiles, key_fields: usize) ->
             .to_owned(),
     );
     if key_fields > 0 {
-        line(format!("KEY_RING_BYTES = BLOCK_KV * {}, KEY_WARPS = {KEY_WARPS}", 4 * key_fields));
+        line(format!("KEY_RING_BYTES = BLOCK_KV * {}", 4 * key_fields));
+    }
+    if tiles.key_bias {
+        // one warp: the offset of a tile follows from that of the tile before
+        line("ONES_BYTES = 64 * 32, BIAS_TILE_BYTES = BLOCK_KV * 32, KEY_WARPS = 1".to_owned());
+    } else if key_fields > 0 {
+        line(format!("KEY_WARPS = {KEY_WARPS}"));
     }
     line(format!("TURN = {TURN}, OWN_WARPS = {OWN_WARPS}   /* barriers, one a consumer */"));
     text
@@ -50,11 +56,12 @@ pub(crate) fn tensors(tiles: &HopperTiles) -> Vec<Argument> {
 /// The schedule, in one line of the head comment.
 pub(crate) fn describe(tiles: &HopperTiles) -> String {
     format!(
-        "forward, Hopper schedule, tile {} queries x {} keys, one producer and {} consumer warpgroups that take turns, rings of {} for k and v, {} KiB of shared memory",
+        "forward, Hopper schedule, tile {} queries x {} keys, one producer and {} consumer warpgroups that take turns, rings of {} for k and v, {}{} KiB of shared memory",
         tiles.block_q,
         tiles.block_kv,
         tiles.consumers,
         tiles.stages,
+        if tiles.key_bias { "the keys' term as one more slice of q k^T, " } else { "" },
         tiles.shared_memory.div_ceil(1024),
     )
 }

@@ -1,23 +1,16 @@
 //! Which tiles a mask leaves: bounds on keys from queries and on queries from keys.
 //!
-//! A mask is a conjunction of terms. A term that bounds an affine combination of q and kv with coefficients -1, 0 and 1
-//! narrows the range of tiles and tells where all pairs are live. Any other term is a residual: it narrows nothing and makes
-//! every tile partial. Sound for every mask, tight for causal, windows and prefixes.
+//! A bound that [`Bounds`] finds narrows the range of tiles and tells where all pairs are live. A residual narrows nothing and
+//! makes every tile partial. Sound for every mask, tight for causal, windows and prefixes.
 //!
 //! Invariant: bounds are expressions of tile rate.
 
 use std::fmt::Write;
 
 use super::values::Values;
-use crate::ir::{Affine, Binary, Compare, Graph, NodeId, Op, Type, Unary};
-
-/// `q_sign * q + kv_sign * kv <= bound`, one of the signs not zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bound {
-    q_sign: i32,
-    kv_sign: i32,
-    bound: NodeId,
-}
+use crate::ir::{Binary, Graph, NodeId, Op};
+use crate::lower::{Bound, Bounds};
+use crate::simplify::simplify;
 
 /// A bound that no position reaches, and to which positions can be added.
 const UNLIMITED: i32 = 1 << 30;
@@ -72,70 +65,17 @@ struct Step {
 impl MaskBounds {
     /// Takes a mask apart; new expressions go to `graph`.
     pub(crate) fn of(graph: &mut Graph, mask: Option<NodeId>) -> MaskBounds {
-        let mut found = MaskBounds { bounds: vec![], residual: false };
-        let mut terms = Vec::from_iter(mask);
-        while let Some(term) = terms.pop() {
-            match graph.op(term).clone() {
-                Op::Binary(Binary::And, a, b) => terms.extend([b, a]),
-                Op::Compare(op, a, b) if graph.ty(a) == Type::Int => {
-                    if found.compare(graph, op, a, b).is_none() {
-                        found.residual = true;
-                    }
-                }
-                _ => found.residual = true,
+        let Bounds { mut bounds, residual } = Bounds::of(graph, mask);
+        for Bound { bound, .. } in &mut bounds {
+            // a parameter may be as large as an i32 gets, to mean no limit: room for positions, which are below 2^24
+            if graph.any(*bound, |op| matches!(op, Op::Parameter { .. })) {
+                let (low, high) = (graph.int(-UNLIMITED), graph.int(UNLIMITED));
+                let clamped = graph.binary(Binary::Min, *bound, high);
+                let clamped = graph.binary(Binary::Max, clamped, low);
+                *bound = simplify(graph, clamped);
             }
         }
-        found
-    }
-
-    fn compare(&mut self, graph: &mut Graph, op: Compare, a: NodeId, b: NodeId) -> Option<()> {
-        // |e| < c is e < c and -e < c
-        if let Op::Unary(Unary::Abs, inner) = *graph.op(a)
-            && matches!(op, Compare::Lt | Compare::Le)
-        {
-            let negated = graph.unary(Unary::Neg, inner);
-            self.compare(graph, op, inner, b)?;
-            return self.compare(graph, op, negated, b);
-        }
-        let difference = graph.difference(a, b);
-        match op {
-            Compare::Le => self.at_most(graph, difference, 0),
-            Compare::Lt => self.at_most(graph, difference, -1),
-            Compare::Ge | Compare::Gt => {
-                let reversed = graph.difference(b, a);
-                self.at_most(graph, reversed, if op == Compare::Gt { -1 } else { 0 })
-            }
-            Compare::Eq => {
-                let reversed = graph.difference(b, a);
-                self.at_most(graph, difference, 0)?;
-                self.at_most(graph, reversed, 0)
-            }
-            Compare::Ne => None,
-        }
-    }
-
-    /// `expression <= limit`.
-    fn at_most(&mut self, graph: &mut Graph, expression: NodeId, limit: i32) -> Option<()> {
-        let Affine { q, kv, rest } = Affine::of(graph, expression)?;
-        if q.abs() > 1 || kv.abs() > 1 || (q == 0 && kv == 0) || q * kv > 0 {
-            return None;
-        }
-        let limit = graph.int(limit);
-        let bound = graph.difference(limit, rest);
-        // a parameter may be as large as an i32 gets, to mean no limit: room for positions, which are below 2^24
-        let bound = if graph.any(bound, |op| matches!(op, Op::Parameter { .. })) {
-            let (low, high) = (graph.int(-UNLIMITED), graph.int(UNLIMITED));
-            let bound = graph.binary(Binary::Min, bound, high);
-            graph.binary(Binary::Max, bound, low)
-        } else {
-            bound
-        };
-        let bound = crate::simplify::simplify(graph, bound);
-        let bound = Bound { q_sign: q, kv_sign: kv, bound };
-        if !self.bounds.contains(&bound) {
-            self.bounds.push(bound);
-        }
-        Some(())
+        MaskBounds { bounds, residual }
     }
 
     /// The expressions of tile rate that the functions below read.

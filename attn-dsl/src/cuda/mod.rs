@@ -26,6 +26,7 @@ mod hopper;
 mod mask;
 mod names;
 mod render;
+mod terms;
 mod values;
 
 pub use arguments::{Argument, Length, RowArray, TensorRole};

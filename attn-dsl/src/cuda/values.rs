@@ -60,6 +60,8 @@ pub(crate) struct Values<'a> {
     fields: HashMap<Place, Vec<Field>>,
     places: HashMap<NodeId, (Place, String)>,
     names: HashMap<Place, Names>,
+    /// The roots of functions of their own.
+    own: Vec<NodeId>,
 }
 
 impl<'a> Values<'a> {
@@ -82,6 +84,7 @@ impl<'a> Values<'a> {
             fields: HashMap::new(),
             places: HashMap::new(),
             names: HashMap::new(),
+            own: vec![],
         }
     }
 
@@ -128,6 +131,16 @@ impl<'a> Values<'a> {
         self.demand_slower(root, place);
         self.places.insert(root, (place, name.to_owned()));
         self.fields.entry(place).or_default().push(Field { node: root, name: name.to_owned() });
+    }
+
+    /// Makes fields of the tile of what [`Values::own_function`] needs.
+    pub(crate) fn demand_own(&mut self, root: NodeId, place: Place) {
+        if !self.graph.rate(root).is_tile() {
+            self.demand_slower(root, place);
+        } else if !self.is_constant(root) && !self.places.contains_key(&root) {
+            self.field(root, Place::Tile);
+        }
+        self.own.push(root);
     }
 
     fn field(&mut self, root: NodeId, place: Place) {
@@ -259,7 +272,8 @@ impl<'a> Values<'a> {
 
     /// The inputs that any field reads.
     pub(crate) fn reads(&self, input: Input) -> bool {
-        self.fields.values().flatten().any(|field| self.graph.any(field.node, |op| *op == Op::Input(input)))
+        let fields = self.fields.values().flatten().map(|field| field.node);
+        fields.chain(self.own.iter().copied()).any(|root| self.graph.any(root, |op| *op == Op::Input(input)))
     }
 
     /// Fields of a place.
@@ -341,6 +355,25 @@ impl<'a> Values<'a> {
             Place::Query => "Query load_query(const Arguments& arguments, const Tile& tile, int q, float q_as_float)",
             Place::Key => "Key load_key(const Arguments& arguments, const Tile& tile, int kv, float kv_as_float)",
         };
+        let (statements, values) = self.loaded(place, &roots, None);
+        function(signature, &statements, &format!("{{{}}}", values.join(", ")))
+    }
+
+    /// A function of a row or a column that is no field, for what is asked for once.
+    ///
+    /// A `relative` position, a float of an integer, is counted from `origin`, which the function is given.
+    pub(crate) fn own_function(&self, root: NodeId, place: Place, name: &str, relative: Option<NodeId>) -> String {
+        let position = if place == Place::Query { "q" } else { "kv" };
+        let origin = if relative.is_some() { "int origin" } else { "" };
+        let whole = if relative.is_some() { String::new() } else { format!("float {position}_as_float") };
+        let signature =
+            format!("float {name}(const Arguments& arguments, const Tile& tile, int {position}, {whole}{origin})");
+        let (statements, values) = self.loaded(place, &[root], relative);
+        function(&signature, &statements, &values[0])
+    }
+
+    /// Statements and values of roots that are computed from memory and from the fields of the tile.
+    fn loaded(&self, place: Place, roots: &[NodeId], relative: Option<NodeId>) -> (Vec<String>, Vec<String>) {
         let mut known: HashMap<NodeId, String> = HashMap::new();
         if place != Place::Tile {
             for (id, (of, name)) in &self.places {
@@ -350,7 +383,7 @@ impl<'a> Values<'a> {
             }
         }
         let mut reads_rows = false;
-        let reachable = self.graph.reachable(&roots);
+        let reachable = self.graph.reachable(roots);
         for &id in &reachable {
             if known.contains_key(&id) {
                 continue;
@@ -367,18 +400,19 @@ impl<'a> Values<'a> {
                 };
             }
         }
-        let (statements, values) = self.emitter(known).emit(&roots);
-        let mut text = format!("__device__ __forceinline__ {signature} {{\n");
+        let mut statements = vec![];
+        if let Some((cast, Op::Cast(_, position))) = relative.map(|cast| (cast, self.graph.op(cast))) {
+            let (before, text) = self.emitter(known.clone()).emit(&[*position]);
+            statements = before;
+            known.insert(cast, format!("(float)({} - origin)", text[0]));
+        }
+        let (rest, values) = self.emitter(known).emit(roots);
+        statements.extend(rest);
         if reads_rows {
-            text.push_str(
-                "    const i64 row = ((i64)tile.batch * arguments.heads + tile.head) * arguments.q_len + q;\n",
-            );
+            let row = "const i64 row = ((i64)tile.batch * arguments.heads + tile.head) * arguments.q_len + q;";
+            statements.insert(0, row.to_owned());
         }
-        for statement in statements {
-            writeln!(text, "    {statement}").expect("writing to a string");
-        }
-        writeln!(text, "    return {{{}}};\n}}", values.join(", ")).expect("writing to a string");
-        text
+        (statements, values)
     }
 
     fn loaded_input(&self, input: Input) -> String {

@@ -26,7 +26,6 @@
 //! * Operands precede their users in the arena: index order is a topological order. (`Graph::add` asserts it.)
 //! * Every node is well typed. (`Graph::add` asserts it; the checker reports what a user can get wrong before that.)
 
-#[cfg(feature = "cuda")]
 mod affine;
 pub mod evaluate;
 mod graph;
@@ -36,7 +35,6 @@ mod print;
 pub(crate) mod random;
 mod rate;
 
-#[cfg(feature = "cuda")]
 pub(crate) use affine::Affine;
 pub use graph::{Graph, NodeId};
 pub use op::{Binary, Compare, Input, Op, ParameterId, Reduction, SizeId, Type, Unary};

@@ -9,6 +9,7 @@ use crate::definition::Definition;
 use crate::ir::{Graph, Input, Names, NodeId, Op, Unary, print_expression_with};
 use crate::simplify::{distribute, simplify};
 
+use super::live::where_live;
 use super::shift::shifted_normalizer;
 use super::{Class, LowerError, REDUCTIONS};
 
@@ -28,6 +29,7 @@ pub(super) struct Weights {
 pub(super) fn weights(graph: &mut Graph, definition: &Definition) -> Result<Weights, LowerError> {
     let score = graph.input(Input::Score);
     let weight = graph.substitute(definition.activation, score, definition.score);
+    let weight = where_live(graph, weight, definition.mask);
     let weight = simplify(graph, weight);
     let normalizer = match definition.normalizer {
         Some(node) if !graph.rate(node).is_row() => {

@@ -21,13 +21,19 @@
 //! are of these shifted weights, and the normalizer is rewritten by degree to `Z' = 2^-m Z`. The saved statistic is
 //! `ln z = ln 2 * (m + log2 Z')`, and `P_ij = w_ij / z_i = 2^(t_ij - log2(e) statistic_i)`.
 //!
+//! # Under the mask
+//! What the mask's bounds imply of positions is taken for granted before anything is derived (`live.rs`): dead pairs have any
+//! value.
+//!
 //! # Rows without a live key, rows with z = 0
 //! O is 0 and every gradient is 0. `P` and `dx` are selected to 0 where the mask is false by the executor, never by the
 //! expressions here.
 
 mod backward;
+mod bounds;
 mod error;
 mod forward;
+mod live;
 mod print;
 mod shift;
 
@@ -37,6 +43,8 @@ use crate::definition::Definition;
 use crate::ir::{Graph, Input, NodeId, Op, ParameterId, Reduction};
 use crate::simplify::simplify;
 
+#[cfg(feature = "cuda")]
+pub(crate) use bounds::{Bound, Bounds};
 pub use error::LowerError;
 
 /// In the order in which gradients through them are taken.

@@ -24,6 +24,10 @@ const BARRIER_BYTES: usize = 8 * (2 + 6 * STAGES);
 /// The number of the tile that a block works on.
 const WORK_BYTES: usize = 8;
 
+/// Bytes of a key's row of the slice that its term is, and of the number that a tile's terms are relative to.
+const BIAS_ROW_BYTES: usize = 32;
+const BIAS_OFFSET_BYTES: usize = 8;
+
 /// The tile of the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct HopperTiles {
@@ -34,6 +38,8 @@ pub(crate) struct HopperTiles {
     pub(crate) stages: usize,
     /// Whether the output has a tile of its own beside q's, so that the next queries are loaded while it is stored.
     pub(crate) own_output_tile: bool,
+    /// Whether a term of the key is one more slice of the product's depth.
+    pub(crate) key_bias: bool,
     /// Registers of a thread of the producer and of a consumer.
     pub(crate) registers: [usize; 2],
     /// Dynamic shared memory of a block, in bytes.
@@ -47,6 +53,8 @@ pub(crate) struct HopperNeeds {
     pub(crate) plain: bool,
     /// Instructions, about, that turn a product into an exponent or a weight.
     pub(crate) pair_cost: usize,
+    /// Whether it is one after a term of the key is added to the product, as one more slice of its depth.
+    pub(crate) key_bias: bool,
     /// Whether there is a mask.
     pub(crate) masked: bool,
     /// 4-byte fields of each key that are kept in shared memory.
@@ -72,24 +80,40 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
         (2, 2) if needs.plain && !needs.masked && needs.key_fields == 0 => (2, 176),
         (..=2, _) | (3, ..=2) => (2, 128),
         (3, _) => (2, 112),
+        _ if needs.key_bias => (2, 64),
         _ => (2, 80),
     };
     let block_q = consumers * CONSUMER_ROWS;
     let tile = |rows: usize, chunks: usize| rows * chunks * CHUNK_ROW_BYTES;
-    let rings = STAGES * (tile(block_kv, head + value) + block_kv * 4 * needs.key_fields) + BARRIER_BYTES + WORK_BYTES;
+    let (ones, bias) = match needs.key_bias {
+        true => (CONSUMER_ROWS * BIAS_ROW_BYTES, block_kv * BIAS_ROW_BYTES + BIAS_OFFSET_BYTES),
+        false => (0, 0),
+    };
+    let rings = STAGES * (tile(block_kv, head + value) + block_kv * 4 * needs.key_fields + bias);
+    let rest = ones + rings + BARRIER_BYTES + WORK_BYTES;
     let available = target.shared_memory_per_block();
-    let both = tile(block_q, head) + tile(block_q, value) + rings;
+    let both = tile(block_q, head) + tile(block_q, value) + rest;
     let own_output_tile = both <= available;
-    let shared_memory = if own_output_tile { both } else { tile(block_q, head.max(value)) + rings };
+    let shared_memory = if own_output_tile { both } else { tile(block_q, head.max(value)) + rest };
     if shared_memory > available {
         return Err("its tiles need more shared memory than a block has");
     }
     let registers = match (consumers, needs.key_fields) {
         (3, _) => [32, 160],
-        (_, 0) => [24, 240],
+        (_, 0) if !needs.key_bias => [24, 240],
         _ => [40, 232],
     };
-    Ok(HopperTiles { block_q, block_kv, consumers, stages: STAGES, own_output_tile, registers, shared_memory })
+    let key_bias = needs.key_bias;
+    Ok(HopperTiles {
+        block_q,
+        block_kv,
+        consumers,
+        stages: STAGES,
+        own_output_tile,
+        key_bias,
+        registers,
+        shared_memory,
+    })
 }
 
 #[cfg(test)]
@@ -101,14 +125,19 @@ mod tests {
         for element in [ElementType::F16, ElementType::Bf16] {
             for head_dim in (8..=256).step_by(8) {
                 for value_dim in (8..=256).step_by(8) {
-                    for needs in [(true, false, 0), (true, true, 0), (false, true, 0), (false, true, 4)] {
+                    for needs in
+                        [(true, false, 0), (true, true, 0), (false, true, 0), (false, true, 4), (true, true, 2)]
+                    {
                         let shape = Shape::new(element, head_dim, value_dim).unwrap();
-                        let pair_cost = if needs.0 { 0 } else { 20 };
-                        let needs = HopperNeeds { plain: needs.0, pair_cost, masked: needs.1, key_fields: needs.2 };
-                        let tiles = hopper_forward(shape, Target::Sm90a, needs).unwrap();
-                        assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
-                        let threads = 128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]);
-                        assert!(threads <= 65536, "{shape}: {tiles:?}");
+                        for key_bias in [false, needs.0] {
+                            let (plain, masked, key_fields) = needs;
+                            let pair_cost = if plain { 0 } else { 20 };
+                            let needs = HopperNeeds { plain, pair_cost, key_bias, masked, key_fields };
+                            let tiles = hopper_forward(shape, Target::Sm90a, needs).unwrap();
+                            assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
+                            let threads = 128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]);
+                            assert!(threads <= 65536, "{shape}: {tiles:?}");
+                        }
                     }
                 }
             }
@@ -117,7 +146,7 @@ mod tests {
 
     #[test]
     fn others_are_refused() {
-        let needs = HopperNeeds { plain: true, pair_cost: 0, masked: false, key_fields: 0 };
+        let needs = HopperNeeds { plain: true, pair_cost: 0, key_bias: false, masked: false, key_fields: 0 };
         let refused =
             |element, target| hopper_forward(Shape::new(element, 64, 64).unwrap(), target, needs).unwrap_err();
         assert!(refused(ElementType::F32, Target::Sm90a).contains("f32"));

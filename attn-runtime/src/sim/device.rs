@@ -1,5 +1,6 @@
 //! A simulated GPU: its options, its memory, the traces of its launches; and how the executor reaches them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,19 +27,27 @@ pub struct SimOptions {
     /// How many blocks at most a kernel has whose blocks take tile after tile. What each of several blocks takes depends on the
     /// host's threads, unless there is a block for every tile.
     pub multiprocessors: u32,
+    /// A mistake made on purpose: what stands for a text in every kernel that has it. A run must report it.
+    pub mistake: Option<(&'static str, &'static str)>,
 }
 
 impl SimOptions {
     /// A seed, no traces, the kernels of an H100; one multiprocessor for even seeds, and as many as there are tiles for odd ones.
     pub fn new(seed: u64) -> SimOptions {
         let multiprocessors = if seed.is_multiple_of(2) { 1 } else { u32::MAX };
-        SimOptions { seed, trace: false, target: Target::Sm90a, multiprocessors }
+        SimOptions { seed, trace: false, target: Target::Sm90a, multiprocessors, mistake: None }
     }
 
     /// The same, with a timeline of every launch.
     #[must_use]
     pub fn traced(self) -> SimOptions {
         SimOptions { trace: true, ..self }
+    }
+
+    /// The same, with `wrong` for `right` in every kernel that has it: to see that a run reports the mistake.
+    #[must_use]
+    pub fn mistaken(self, right: &'static str, wrong: &'static str) -> SimOptions {
+        SimOptions { mistake: Some((right, wrong)), ..self }
     }
 
     /// The same for the kernels of another GPU.
@@ -171,7 +180,11 @@ impl Machine for SimDevice {
         if requested > limit {
             return Err(SimError::SharedMemory { file_name, requested, target, limit }.into());
         }
-        match kernels::kernel(source.text, source.entry) {
+        let text = match self.inner.options.mistake {
+            Some((right, wrong)) => Cow::Owned(source.text.replace(right, wrong)),
+            None => Cow::Borrowed(source.text),
+        };
+        match kernels::kernel(&text, source.entry) {
             Ok(kernel) => Ok(Arc::new(SimKernel { kernel, file_name, device: self.clone() })),
             Err(error) => Err(SimError::Build { file_name, error }.into()),
         }

@@ -36,7 +36,15 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     const u32 q_tile = shared_address(shared), o_tile = q_tile;   // each warpgroup's output takes the place of its queries
     const u32 k_ring = q_tile + Q_TILE_BYTES, v_ring = k_ring + STAGES * K_TILE_BYTES;
     //% endif
+    //% if key_bias
+    // what a key adds to its products is a slice of their depth: numbers of the keys, ones of the queries
+    const u32 ones = v_ring + STAGES * V_TILE_BYTES, bias_ring = ones + ONES_BYTES, bias_offsets = bias_ring + STAGES * BIAS_TILE_BYTES;   // and how far the offset rose, and the offset
     //% if stage_keys
+    const u32 key_ring = bias_offsets + 8 * STAGES, q_full = key_ring + STAGES * KEY_RING_BYTES;
+    //% else
+    const u32 q_full = bias_offsets + 8 * STAGES;
+    //% endif
+    //% elif stage_keys
     const u32 key_ring = v_ring + STAGES * V_TILE_BYTES, q_full = key_ring + STAGES * KEY_RING_BYTES;
     //% else
     const u32 q_full = v_ring + STAGES * V_TILE_BYTES;
@@ -44,23 +52,27 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     const u32 q_empty = q_full + 8;
     // of stage i, 8 i bytes on
     const u32 k_full = q_empty + 8, k_empty = k_full + 8 * STAGES, v_full = k_empty + 8 * STAGES, v_empty = v_full + 8 * STAGES;
-    //% if stage_keys
+    //% if keys
     const u32 key_full = v_empty + 8 * STAGES, key_empty = key_full + 8 * STAGES, work_number = key_empty + 8 * STAGES;
     //% else
     const u32 work_number = v_empty + 8 * STAGES;
     //% endif
 
     if (threadIdx.x == 0) {
-        mbarrier_init(q_full, 1), mbarrier_init(q_empty, CONSUMERS@{ " + KEY_WARPS" if stage_keys else "" });
+        mbarrier_init(q_full, 1), mbarrier_init(q_empty, CONSUMERS@{ " + KEY_WARPS" if keys else "" });
         for (int stage = 0; stage < STAGES; ++stage) {
             mbarrier_init(k_full + 8 * stage, 1), mbarrier_init(k_empty + 8 * stage, CONSUMERS);
             mbarrier_init(v_full + 8 * stage, 1), mbarrier_init(v_empty + 8 * stage, CONSUMERS);
-            //% if stage_keys
+            //% if keys
             mbarrier_init(key_full + 8 * stage, KEY_WARPS), mbarrier_init(key_empty + 8 * stage, 4 * CONSUMERS);
             //% endif
         }
         mbarrier_init_fence();
     }
+    //% if key_bias
+    if (threadIdx.x < 64) store_ones(ones, threadIdx.x);
+    publish_shared();
+    //% endif
     __syncthreads();
 
     const int q_len = arguments.q_len, kv_len = arguments.kv_len;
@@ -108,8 +120,8 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 }
             }
         }
-        //% if stage_keys
-        else {   // three warps compute what varies by key
+        //% if keys
+        else if (threadIdx.x < 32 + 32 * KEY_WARPS) {   // @{ "a warp computes" if key_bias else "three warps compute" } what varies by key
             RingPlace place = {0, 1};
             for (u32 q_parity = 0;; q_parity ^= 1) {
                 mbarrier_wait(q_full, q_parity);
@@ -122,13 +134,49 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 const Tile tile = load_tile_values(arguments, batch, head);
                 const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
                 const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;
+                //% if origin
+                @{ origin_statements }
+                //% endif
+                //% if key_bias
+                constexpr int COLUMNS = (BLOCK_KV + 31) / 32;   // of a lane: lane + 32 i
+                // products take the keys' terms relative to the largest so far: those that count are small numbers, and right
+                const float lowest = -2e9f / tile.exponent_scale;   // what is beyond counts as much: shifts stay near enough to be subtracted
+                float offset = lowest;
+                //% endif
                 for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
+                    // positions past the end read what the last one has; nothing of theirs is used
+                    auto position = [&](int column) { return min(kv_tile * BLOCK_KV + min(column, BLOCK_KV - 1), kv_len - 1); };
+                    //% if key_bias
+                    const float before = offset;
+                    float bias[COLUMNS];
+#pragma unroll
+                    for (int i = 0; i < COLUMNS; ++i) {
+                        const int kv = position(lane + 32 * i);
+                        bias[i] = key_bias(arguments, tile, kv, @{ "origin" if origin else "(float)kv" });
+                        if (bias[i] < INFINITY) offset = fmaxf(offset, bias[i]);
+                    }
+                    offset = warp_max(offset);
                     mbarrier_wait(key_empty + 8 * place.stage, place.parity);
+#pragma unroll
+                    for (int i = 0; i < COLUMNS; ++i) {
+                        const int column = lane + 32 * i;
+                        const float relative = bias[i] - offset;
+                        if (column < BLOCK_KV) store_number(bias_ring + place.stage * BIAS_TILE_BYTES, column, relative > -INFINITY ? fmaxf(relative, lowest) : relative);
+                    }
+                    if (lane == 0) {
+                        store_shared(bias_offsets + 8 * place.stage, offset - before);
+                        store_shared(bias_offsets + 8 * place.stage + 4, offset);
+                    }
+                    publish_shared();
+                    //% else
+                    mbarrier_wait(key_empty + 8 * place.stage, place.parity);
+                    //% endif
+                    //% if stage_keys
                     for (int column = threadIdx.x - 32; column < BLOCK_KV; column += 32 * KEY_WARPS) {
-                        // positions past the end read what the last one has; nothing of theirs is used
-                        const int kv = min(kv_tile * BLOCK_KV + column, kv_len - 1);
+                        const int kv = position(column);
                         store_key(key_ring + place.stage * KEY_RING_BYTES, column, load_key(arguments, tile, kv, (float)kv));
                     }
+                    //% endif
                     __syncwarp();
                     if (lane == 0) mbarrier_arrive(key_full + 8 * place.stage);
                 }
@@ -152,6 +200,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         wgmma_begin();
 #pragma unroll
         for (int i = 0; i < padded(HEAD_DIM) / 16; ++i) multiply_tiles(s, q + column_step(i, Q_CHUNK_BYTES), k + column_step(i, KV_CHUNK_BYTES), i != 0);
+        //% if key_bias
+        add_numbers(s, slice_descriptor(ones), slice_descriptor(bias_ring + stage * BIAS_TILE_BYTES));
+        //% endif
         wgmma_commit();
     };
     auto issue_output = [&](int stage) {   // o += weights v
@@ -196,6 +247,10 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         const Tile tile = load_tile_values(arguments, batch, head);
         const Range range = live_keys_of(arguments, tile, work.q_begin, min(work.q_begin + BLOCK_Q, q_len));
         const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;
+        //% if origin
+        const int q_begin = work.q_begin;
+        @{ origin_statements }
+        //% endif
         const int first_q = work.q_begin + warp_row + lane / 4;   // this thread's rows: first_q + 8 r
         auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
         const Query query[2] = {query_at(first_q), query_at(first_q + 8)};
@@ -204,6 +259,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         //% endif
 #pragma unroll
         for (int i = 0; i < padded(VALUE_DIM) / 2; ++i) o[i] = 0.f;
+        //% if key_bias
+        float bias_offset = 0.f;   // row_max is of products with the keys' terms, which are relative to an offset: here the last one
+        //% endif
         //% if shifted
         bool raised;   // whether a row of this warp got a new maximum
         float row_max[2], rescale[2];   // of @{ "the raw products" if scaled else "the exponents, log2 units" }
@@ -310,23 +368,35 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             }
             //% endif
         };
-        //% if stage_keys
+        //% if keys
         auto with_keys = [&](int kv_tile, RingPlace place, auto kind) {
-            mbarrier_wait(key_full + 8 * place.stage, place.parity);
+            //% if key_bias
+            const float rise = load_shared_float(bias_offsets + 8 * place.stage);
+            bias_offset = load_shared_float(bias_offsets + 8 * place.stage + 4);
+            row_max[0] -= rise, row_max[1] -= rise;
+            //% endif
+            //% if stage_keys
             weigh(kv_tile, place.stage, kind);
+            //% endif
             __syncwarp();
             if (lane == 0) mbarrier_arrive(key_empty + 8 * place.stage);
+            //% if not stage_keys
+            weigh(kv_tile, place.stage, kind);
+            //% endif
         };
         //% endif
 
         if (first < last) {
             int kv_tile = last - 1;
             mbarrier_wait(k_full + 8 * place.stage, place.parity);
+            //% if keys
+            mbarrier_wait(key_full + 8 * place.stage, place.parity);
+            //% endif
             issue_scores(place.stage);
             wgmma_wait<0>();
             pin(s);
             release(k_empty + 8 * place.stage);
-            @{ "with_keys(kv_tile, place, Partial{})" if stage_keys else "weigh(kv_tile, place.stage, Partial{})" };
+            @{ "with_keys(kv_tile, place, Partial{})" if keys else "weigh(kv_tile, place.stage, Partial{})" };
             pack_weights();
 
             // the scores of a tile are computed while the weights of the one before multiply v
@@ -335,6 +405,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 advance(place, STAGES);
                 --kv_tile;
                 mbarrier_wait(k_full + 8 * place.stage, place.parity);
+                //% if keys
+                mbarrier_wait(key_full + 8 * place.stage, place.parity);   // here already: a wait between products costs them their uniform registers
+                //% endif
                 named_barrier_sync(my_turn, 256);
                 issue_scores(place.stage);
                 mbarrier_wait(v_full + 8 * v_place.stage, v_place.parity);
@@ -343,7 +416,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 wgmma_wait<1>();   // the scores
                 pin(s);
                 release(k_empty + 8 * place.stage);
-                @{ "with_keys(kv_tile, place, kind)" if stage_keys else "weigh(kv_tile, place.stage, kind)" };
+                @{ "with_keys(kv_tile, place, kind)" if keys else "weigh(kv_tile, place.stage, kind)" };
                 wgmma_wait<0>();   // the output
                 pin(o);
                 release(v_empty + 8 * v_place.stage);
@@ -388,14 +461,25 @@ attn_forward(const __grid_constant__ Arguments arguments) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
             const int q = first_q + 8 * r;
+            //% if row_bias or key_bias
+            // what was left out of every exponent joins the shift
+            //% if row_bias
+            const int own_q = min(q, q_len - 1);
+            //% endif
+            const float own_shift = (row_max[r] + (@{ "bias_offset" if key_bias else "" }@{ " + " if key_bias and row_bias else "" }@{ "row_bias(arguments, tile, own_q, " ~ ("origin" if origin else "(float)own_q") ~ ")" if row_bias else "" })) * tile.exponent_scale;
+            const float largest_shift = @{ "fmaxf(own_shift, shift_floor(tile, query[r]))" if late_floor else "own_shift" };
+            const float shift = largest_shift == -INFINITY ? 0.f : largest_shift;
+            //% elif shifted
+            const float shift = row_max[r] == -INFINITY ? 0.f : row_max[r]@{ " * tile.exponent_scale" if scaled else "" };
+            //% endif
+            //% if rescaled_end
+            const float kept = exp2_approx(own_shift - shift);   // of the weights
+            //% endif
             //% if sum
-            const float sum = quad_sum(row_sum[r]);
+            const float sum = @{ "kept * " if rescaled_end else "" }quad_sum(row_sum[r]);
             //% endif
             //% if sum_squares
-            const float sum_squares = quad_sum(row_sum_squares[r]);
-            //% endif
-            //% if shifted
-            const float shift = row_max[r] == -INFINITY ? 0.f : row_max[r]@{ " * tile.exponent_scale" if scaled else "" };
+            const float sum_squares = @{ "kept * kept * " if rescaled_end else "" }quad_sum(row_sum_squares[r]);
             //% endif
             //% if largest
 #pragma unroll
@@ -404,10 +488,10 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 const int other_at = __shfl_xor_sync(~0u, largest_at[r], distance);
                 if (other > largest[r] || (other == largest[r] && other_at < largest_at[r])) largest[r] = other, largest_at[r] = other_at;
             }
-            const float max_weight = largest[r] == -INFINITY ? 0.f : @{ "exp2_approx(largest[r] - shift)" if shifted else "largest[r]" };
+            const float max_weight = largest[r] == -INFINITY ? 0.f : @{ ("exp2_approx(largest[r] * tile.exponent_scale - shift)" if scaled else "exp2_approx(largest[r] - shift)") if shifted else "largest[r]" };
             //% endif
             const float z = normalizer(tile, query[r]@{ normalizer_arguments });
-            const float inverse = z == 0.f ? 0.f : 1.f / z;
+            const float inverse = z == 0.f ? 0.f : @{ "kept" if rescaled_end else "1.f" } / z;
 #pragma unroll
             for (int i = 0; i < padded(VALUE_DIM) / 2; i += 4) o[i + 2 * r] *= inverse, o[i + 2 * r + 1] *= inverse;
             //% if saved

@@ -114,6 +114,38 @@ __device__ __forceinline__ void multiply_weights(float (&d)[@{ value_columns // 
         : @% for i in range(value_columns // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
+//% if key_bias
+// A slice of 16 columns in bf16 lies in shared memory as blocks of 8 x 8, the two of 8 rows one after the other. Of a row three
+// columns are used, the others are zeros.
+__device__ __forceinline__ void store_slice_row(u32 slice, int row, u32 first_two, u32 third) {
+    const u32 to = slice + row / 8 * 256 + row % 8 * 16;
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %3};" ::"r"(to), "r"(first_two), "r"(third), "r"(0) : "memory");
+    asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(to + 128), "r"(0) : "memory");
+}
+__device__ __forceinline__ u64 slice_descriptor(u32 slice) { return (slice & 0x3FFFF) >> 4 | (u64)(128 >> 4) << 16 | (u64)(256 >> 4) << 32; }
+// A number in three parts of 8 bits, right to 24 bits.
+__device__ __forceinline__ void store_number(u32 slice, int row, float value) {
+    const u32 high = __float_as_int(value) & 0xFFFF0000u;
+    float rest = value - __int_as_float(high);
+    if (!(fabsf(value) < INFINITY)) rest = 0.f;   // nothing is left of an infinity
+    const u32 middle = __float_as_int(rest) & 0xFFFF0000u, low = (u32)__float_as_int(rest - __int_as_float(middle)) >> 16;
+    store_slice_row(slice, row, high >> 16 | middle, low);
+}
+// A row of the slice that a slice of numbers is multiplied with: each part counts once.
+__device__ __forceinline__ void store_ones(u32 slice, int row) { store_slice_row(slice, row, 0x3F803F80u, 0x3F80u); }
+// d (64 x @{ block_kv }) += the numbers of a slice, one a column.
+__device__ __forceinline__ void add_numbers(float (&d)[@{ block_kv // 2 }], u64 ones, u64 numbers) {
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0; "
+        "wgmma.mma_async.sync.aligned.m64n@{ block_kv }k16.f32.bf16.bf16 {@% for i in range(block_kv // 2) %@%@{ i }@{ "" if loop.last else ", " }@% endfor %@}, %@{ block_kv // 2 }, %@{ block_kv // 2 + 1 }, p, 1, 1, 0, 0; }"
+        : @% for i in range(block_kv // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
+        : "l"(ones), "l"(numbers));
+}
+__device__ __forceinline__ float warp_max(float x) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, distance));
+    return x;
+}
+//% endif
 __device__ __forceinline__ u32 pack(float low, float high) {
     u32 packed;
     asm("cvt.rn.@{ dtype }x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
