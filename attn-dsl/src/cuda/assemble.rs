@@ -7,6 +7,7 @@ use minijinja::{Value, context};
 use super::arguments::{Argument, Length, declare};
 use super::mask::MaskBounds;
 use super::names::{Names, comment};
+use super::relative::Relatives;
 use super::render::render;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
@@ -24,6 +25,8 @@ pub(crate) struct Variant<'a> {
     pub(crate) bounds: MaskBounds,
     pub(crate) names: Vec<String>,
     pub(crate) size_names: Vec<String>,
+    /// What functions of pairs read by distance; none but where the schedule keeps such values.
+    pub(crate) relatives: Relatives,
 }
 
 impl<'a> Variant<'a> {
@@ -66,7 +69,8 @@ impl<'a> Variant<'a> {
         let parameters = lowered.definition.parameters.iter().map(|parameter| names.unique(&parameter.name)).collect();
         let mut names = Names::default();
         let size_names = lowered.definition.sizes.iter().map(|size| names.unique(size)).collect();
-        Variant { lowered, graph, shape, target, bounds, names: parameters, size_names }
+        let relatives = Relatives::new();
+        Variant { lowered, graph, shape, target, bounds, names: parameters, size_names, relatives }
     }
 
     pub(crate) fn definition(&self) -> &Definition {
@@ -98,6 +102,7 @@ impl<'a> Variant<'a> {
             self.precise(),
             self.shape.head_dim(),
             self.counts_live_keys(),
+            &self.relatives,
         )
     }
 
@@ -196,18 +201,33 @@ impl<'a> Variant<'a> {
         with_grad: bool,
     ) -> String {
         let given = [(Input::Product, "product"), (Input::OutputGradProduct, "output_grad_product")];
-        let (statements, texts) = values.body(roots, &given);
+        let (statements, texts) = values.body_of_pair(roots, &given);
         let arguments = if self.pair_arguments(roots).is_empty() { "" } else { "const Arguments& arguments, " };
         let products = if with_grad { "float product, float output_grad_product" } else { "float product" };
-        let signature =
-            format!("{result} {name}({arguments}{products}, const Tile& tile, const Query& query, const Key& key)");
+        let relative = if values.count(Place::Relative) > 0 { ", const Relative& relative" } else { "" };
+        let signature = format!(
+            "{result} {name}({arguments}{products}, const Tile& tile, const Query& query, const Key& key{relative})"
+        );
         let value = if result == "float" { texts[0].clone() } else { format!("{{{}}}", texts.join(", ")) };
         function(&signature, &statements, &value)
     }
 
     /// `arguments, ` where a pair function over these roots takes them.
     pub(crate) fn pair_arguments(&self, roots: &[NodeId]) -> &'static str {
-        if roots.iter().any(|&root| self.reads_parameters(root)) { "arguments, " } else { "" }
+        // what is read by distance is not computed by the function
+        let mut stack = roots.to_vec();
+        let mut seen = std::collections::HashSet::new();
+        while let Some(id) = stack.pop() {
+            let rate = self.graph.rate(id);
+            if rate.is_row() || rate.is_column() || self.relatives.contains_key(&id) || !seen.insert(id) {
+                continue;
+            }
+            if matches!(self.graph.op(id), Op::Parameter { .. }) {
+                return "arguments, ";
+            }
+            stack.extend(self.graph.op(id).operands());
+        }
+        ""
     }
 
     /// The variant's own part: arguments, structures, loaders, bounds and functions.
@@ -215,6 +235,10 @@ impl<'a> Variant<'a> {
         let mut text = declare(self.definition(), [&self.names, &self.size_names], members);
         for place in [Place::Tile, Place::Query, Place::Key] {
             text.push_str(&values.declare(place));
+        }
+        let relative = values.count(Place::Relative) > 0;
+        if relative {
+            text.push_str(&values.declare(Place::Relative));
         }
         text.push('\n');
         text.push_str(&values.loader(Place::Tile));
@@ -228,6 +252,9 @@ impl<'a> Variant<'a> {
         }
         text.push_str(&values.loader(Place::Query));
         text.push_str(&values.loader(Place::Key));
+        if relative {
+            text.push_str(&values.loader(Place::Relative));
+        }
         text.push_str(&self.mask_function(values));
         text.push_str(functions);
         text
@@ -287,6 +314,7 @@ impl<'a> Variant<'a> {
             clamp_index => needs("clamp_index("),
             load_shared_float => needs("load_shared_float(") || (float && tiles.is_some()),
             load_shared_floats => needs("load_shared_floats(") || (float && tiles.is_some()),
+            load_shared_int => needs("load_shared_int("),
             load_shared_ints => needs("load_shared_ints("),
             store_shared => needs("store_shared("),
             to_float => needs("to_float("),

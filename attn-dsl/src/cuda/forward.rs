@@ -5,7 +5,8 @@ use minijinja::context;
 use super::arguments::{Argument, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
 use super::hopper;
-use super::values::{Place, function};
+use super::relative::{self, Relatives};
+use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Type, Unary};
 use crate::lower::{Class, Lowered, SavedRow};
@@ -114,6 +115,9 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         }
         _ => None,
     };
+    let pair = sigmoid.unwrap_or(pass.pair);
+    let pair = keep_relatives(variant, pair, scale);
+    let sigmoid = sigmoid.map(|_| pair);
     let floor = pass.shift_floors.iter().copied().reduce(|a, b| variant.graph.binary(Binary::Max, a, b));
     let variant = &*variant;
     let largest = pass.arg_max || pass.reductions.contains(&Reduction::Max);
@@ -121,10 +125,7 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     let given: Vec<Input> = row_inputs.iter().map(|(input, _)| *input).collect();
 
     let mut values = variant.values();
-    match scale {
-        Some(scale) => values.named_field(scale, Place::Tile, "exponent_scale"),
-        None => values.demand(sigmoid.unwrap_or(pass.pair), &[]),
-    }
+    demand_pair(&mut values, pair, scale);
     variant.demand_mask(&mut values);
     pass.normalizer.into_iter().for_each(|root| values.demand(root, &given));
     floor.into_iter().for_each(|root| values.demand(root, &[]));
@@ -132,6 +133,7 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         variant.name_row_indices(&mut values);
     }
 
+    let relative_fields = values.count(Place::Relative);
     let mut functions = String::new();
     match (scale, sigmoid) {
         (Some(_), _) => {}
@@ -141,15 +143,19 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
             let arguments = if passed.is_empty() { "" } else { "const Arguments& arguments, " };
             functions.push_str(&function(
                 &format!(
-                    "float weight({arguments}float product, const Tile& tile, const Query& query, const Key& key)"
+                    "float weight({arguments}float product, const Tile& tile, const Query& query, const Key& key{})",
+                    if relative_fields > 0 { ", const Relative& relative" } else { "" },
                 ),
                 &[],
-                &format!("reciprocal_approx(1.f + exp2_approx(-sigmoid_exponent({passed}product, tile, query, key)))"),
+                &format!(
+                    "reciprocal_approx(1.f + exp2_approx(-sigmoid_exponent({passed}product, tile, query, key{})))",
+                    if relative_fields > 0 { ", relative" } else { "" },
+                ),
             ));
         }
         (None, None) => {
             let name = if shifted { "exponent" } else { "weight" };
-            functions.push_str(&variant.pair_function(&values, "float", name, &[pass.pair], false));
+            functions.push_str(&variant.pair_function(&values, "float", name, &[pair], false));
         }
     }
     if let Some(floor) = floor {
@@ -168,14 +174,16 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
     }
 
     let key_fields = values.staged_fields(Place::Key);
-    let needs = HopperNeeds { plain: scale.is_some(), masked: lowered.mask.is_some(), key_fields };
-    let schedule = match hopper_forward(variant.shape, variant.target, needs) {
+    let schedule = match hopper_forward(variant.shape, variant.target, needs(variant, &values, scale)) {
         Ok(planned) => Schedule::Hopper(planned),
         Err(why) => Schedule::Portable(tiles(Pass::Forward, variant.shape, variant.target, false, key_fields)?, why),
     };
     let stage = if schedule.stages() > 1 { "stage" } else { "0" };
     let columns = Columns::of(&values, Place::Key, stage, "");
     functions.push_str(&columns.functions);
+    if let (1.., Schedule::Hopper(planned)) = (relative_fields, &schedule) {
+        functions.push_str(&relative::functions(&values, planned.relative_copies));
+    }
 
     let mut members: Vec<Argument> = match &schedule {
         Schedule::Portable(..) => {
@@ -210,6 +218,9 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         stage_keys => columns.staged,
         inline_keys => columns.inline,
         key_columns => columns.snippet,
+        relatives => relative_fields > 0,
+        relative_argument => if relative_fields > 0 { ", relative[e / 2][e % 2]" } else { "" },
+        relative_copies => schedule.relative_copies(),
         q_order => q_order,
         q_order_comment => q_order_comment,
         shifted => shifted,
@@ -222,7 +233,7 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
         row_max_start => row_max_start,
         masked => lowered.mask.is_some(),
         mask_arguments => variant.mask_arguments(),
-        pair_arguments => variant.pair_arguments(&[sigmoid.unwrap_or(pass.pair)]),
+        pair_arguments => variant.pair_arguments(&[pair]),
         q_in_registers => matches!(schedule, Schedule::Portable(Tiles { q_in_registers: true, .. }, _)),
         has_normalizer => pass.normalizer.is_some(),
         normalizer_arguments => arguments.concat(),
@@ -241,7 +252,7 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
             Ok(kernel(variant, entry, name, kind, source, own, members, (Pass::Forward, planned)))
         }
         Schedule::Hopper(planned) => {
-            let constants = hopper::constants(variant.shape, &planned, columns.fields);
+            let constants = hopper::constants(variant.shape, &planned, columns.fields, relative_fields);
             let machinery = Machinery::Hopper(&planned);
             let summary = hopper::describe(&planned);
             let source = variant.source("forward_hopper", &summary, &constants, &own, machine, machinery);
@@ -260,6 +271,42 @@ fn forward(variant: &mut Variant<'_>) -> Result<Kernel, PlanError> {
                 tiles: None,
             })
         }
+    }
+}
+
+/// Finds what of a pair's expression is kept by distance, where the schedule can. Returns the expression, regrouped.
+fn keep_relatives(variant: &mut Variant<'_>, pair: NodeId, scale: Option<NodeId>) -> NodeId {
+    if variant.target != Target::Sm90a || variant.precise() || scale.is_some() {
+        return pair;
+    }
+    let (regrouped, relatives) = relative::find(&mut variant.graph, pair);
+    variant.relatives = relatives;
+    let needs = {
+        let mut values = variant.values();
+        demand_pair(&mut values, regrouped, scale);
+        variant.demand_mask(&mut values);
+        needs(variant, &values, scale)
+    };
+    if hopper_forward(variant.shape, variant.target, needs).is_err() {
+        variant.relatives = Relatives::new();
+        return pair;
+    }
+    regrouped
+}
+
+fn demand_pair(values: &mut Values<'_>, pair: NodeId, scale: Option<NodeId>) {
+    match scale {
+        Some(scale) => values.named_field(scale, Place::Tile, "exponent_scale"),
+        None => values.demand_of_pair(pair),
+    }
+}
+
+fn needs(variant: &Variant<'_>, values: &Values<'_>, scale: Option<NodeId>) -> HopperNeeds {
+    HopperNeeds {
+        plain: scale.is_some(),
+        masked: variant.lowered.mask.is_some(),
+        key_fields: values.staged_fields(Place::Key),
+        relative_fields: values.count(Place::Relative),
     }
 }
 
@@ -282,6 +329,13 @@ impl Schedule {
         match self {
             Schedule::Portable(tiles, _) => tiles.blocks_per_multiprocessor,
             Schedule::Hopper(_) => 1,
+        }
+    }
+
+    fn relative_copies(&self) -> usize {
+        match self {
+            Schedule::Portable(..) => 0,
+            Schedule::Hopper(tiles) => tiles.relative_copies,
         }
     }
 }

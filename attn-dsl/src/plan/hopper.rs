@@ -17,7 +17,7 @@ const CHUNK_ROW_BYTES: usize = 128;
 const STAGES: usize = 2;
 /// Queries of a consumer warpgroup.
 const CONSUMER_ROWS: usize = 64;
-/// Barriers: one of q, and full and empty of k, v and the keys' values.
+/// Barriers: one of q, and full and empty of k, v and the values of keys and distances.
 const BARRIER_BYTES: usize = 8 * (1 + 6 * STAGES);
 
 /// The tile of the forward pass.
@@ -30,6 +30,8 @@ pub(crate) struct HopperTiles {
     pub(crate) stages: usize,
     /// Registers of a thread of the producer and of a consumer.
     pub(crate) registers: [usize; 2],
+    /// Copies of the values of distances: with two, a thread reads neighbouring ones at once.
+    pub(crate) relative_copies: usize,
     /// Dynamic shared memory of a block, in bytes.
     pub(crate) shared_memory: usize,
 }
@@ -43,6 +45,14 @@ pub(crate) struct HopperNeeds {
     pub(crate) masked: bool,
     /// 4-byte fields of each key that are kept in shared memory.
     pub(crate) key_fields: usize,
+    /// 4-byte fields of each distance `kv - q` that are kept there.
+    pub(crate) relative_fields: usize,
+}
+
+/// Bytes of one copy of one field of a tile's distances: of two, the second begins 16 banks after the first.
+pub(crate) fn relative_copy_bytes(block_q: usize, block_kv: usize) -> usize {
+    let values = block_q + block_kv;
+    4 * (values + (48 - values % 32) % 32)
 }
 
 fn chunks(columns: usize) -> usize {
@@ -68,18 +78,23 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
     };
     let block_q = consumers * CONSUMER_ROWS;
     let tile = |rows: usize, chunks: usize| rows * chunks * CHUNK_ROW_BYTES;
-    let shared_memory = tile(block_q, head.max(value))
-        + STAGES * (tile(block_kv, head + value) + block_kv * 4 * needs.key_fields)
-        + BARRIER_BYTES;
-    if shared_memory > target.shared_memory_per_block() {
+    let relative = needs.relative_fields * relative_copy_bytes(block_q, block_kv);
+    let with_copies = |copies: usize| {
+        tile(block_q, head.max(value))
+            + STAGES * (tile(block_kv, head + value) + block_kv * 4 * needs.key_fields + copies * relative)
+            + BARRIER_BYTES
+    };
+    let fits = |copies: &usize| with_copies(*copies) <= target.shared_memory_per_block();
+    let Some(relative_copies) = [2, 1].into_iter().find(fits) else {
         return Err("its tiles need more shared memory than a block has");
-    }
-    let registers = match (consumers, needs.key_fields) {
+    };
+    let shared_memory = with_copies(relative_copies);
+    let registers = match (consumers, needs.key_fields + needs.relative_fields) {
         (3, _) => [32, 160],
         (_, 0) => [24, 240],
         _ => [40, 232],
     };
-    Ok(HopperTiles { block_q, block_kv, consumers, stages: STAGES, registers, shared_memory })
+    Ok(HopperTiles { block_q, block_kv, consumers, stages: STAGES, registers, relative_copies, shared_memory })
 }
 
 #[cfg(test)]
@@ -91,9 +106,14 @@ mod tests {
         for element in [ElementType::F16, ElementType::Bf16] {
             for head_dim in (8..=256).step_by(8) {
                 for value_dim in (8..=256).step_by(8) {
-                    for needs in [(true, false, 0), (true, true, 0), (false, true, 0), (false, true, 4)] {
+                    for needs in [(true, false, 0, 0), (true, true, 0, 0), (false, true, 0, 1), (false, true, 4, 0)] {
                         let shape = Shape::new(element, head_dim, value_dim).unwrap();
-                        let needs = HopperNeeds { plain: needs.0, masked: needs.1, key_fields: needs.2 };
+                        let needs = HopperNeeds {
+                            plain: needs.0,
+                            masked: needs.1,
+                            key_fields: needs.2,
+                            relative_fields: needs.3,
+                        };
                         let tiles = hopper_forward(shape, Target::Sm90a, needs).unwrap();
                         assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
                         let threads = 128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]);
@@ -106,7 +126,7 @@ mod tests {
 
     #[test]
     fn others_are_refused() {
-        let needs = HopperNeeds { plain: true, masked: false, key_fields: 0 };
+        let needs = HopperNeeds { plain: true, masked: false, key_fields: 0, relative_fields: 0 };
         let refused =
             |element, target| hopper_forward(Shape::new(element, 64, 64).unwrap(), target, needs).unwrap_err();
         assert!(refused(ElementType::F32, Target::Sm90a).contains("f32"));

@@ -12,8 +12,11 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     //% endif
     // of stage i, 8 i bytes on
     const u32 k_full = q_full + 8, k_empty = k_full + 8 * STAGES, v_full = k_empty + 8 * STAGES, v_empty = v_full + 8 * STAGES;
-    //% if stage_keys
+    //% if stage_keys or relatives
     const u32 key_full = v_empty + 8 * STAGES, key_empty = key_full + 8 * STAGES;
+    //% endif
+    //% if relatives
+    const u32 relative_ring = key_empty + 8 * STAGES;
     //% endif
 
     // @{ q_order_comment }
@@ -29,7 +32,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         for (int stage = 0; stage < STAGES; ++stage) {
             mbarrier_init(k_full + 8 * stage, 1), mbarrier_init(k_empty + 8 * stage, CONSUMERS);
             mbarrier_init(v_full + 8 * stage, 1), mbarrier_init(v_empty + 8 * stage, CONSUMERS);
-            //% if stage_keys
+            //% if stage_keys or relatives
             mbarrier_init(key_full + 8 * stage, KEY_WARPS), mbarrier_init(key_empty + 8 * stage, 4 * CONSUMERS);
             //% endif
         }
@@ -57,16 +60,31 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 }
             }
         }
-        //% if stage_keys
-        else {   // three warps compute what varies by key
+        //% if stage_keys or relatives
+        else {   // three warps compute what varies by @{ "key and by distance" if stage_keys and relatives else "distance" if relatives else "key" }
             RingPlace place = {0, 1};
+            //% if relatives
+            RingPlace previous = {0, 0};   // that of the tile before, once it is full
+            //% endif
             for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
                 mbarrier_wait(key_empty + 8 * place.stage, place.parity);
+                //% if stage_keys
                 for (int column = threadIdx.x - 32; column < BLOCK_KV; column += 32 * KEY_WARPS) {
                     // positions past the end read what the last one has; nothing of theirs is used
                     const int kv = min(kv_tile * BLOCK_KV + column, kv_len - 1);
                     store_key(key_ring + place.stage * KEY_RING_BYTES, column, load_key(arguments, tile, kv, (float)kv));
                 }
+                //% endif
+                //% if relatives
+                // the tile before stands BLOCK_KV keys further on: what has the same distance there is copied
+                const u32 table = relative_ring + place.stage * RELATIVE_TABLE_BYTES, previous_table = relative_ring + previous.stage * RELATIVE_TABLE_BYTES;
+                if (kv_tile < last - 1) mbarrier_wait(key_full + 8 * previous.stage, previous.parity), advance(previous, STAGES);
+                for (int i = threadIdx.x - 32; i < RELATIVE_VALUES; i += 32 * KEY_WARPS) {
+                    const int distance = kv_tile * BLOCK_KV - q_begin + i - BLOCK_Q;
+                    if (kv_tile < last - 1 && i >= BLOCK_KV) store_relative(table, i, load_relative_at(previous_table, i - BLOCK_KV));
+                    else store_relative(table, i, load_relative(arguments, tile, distance, (float)distance));
+                }
+                //% endif
                 __syncwarp();
                 if (lane == 0) mbarrier_arrive(key_full + 8 * place.stage);
             }
@@ -81,6 +99,14 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     const int first_q = q_begin + warp_row + lane / 4;   // this thread's rows: first_q + 8 r
     auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
     const Query query[2] = {query_at(first_q), query_at(first_q + 8)};
+    //% if relatives
+    // where this thread's distances begin: those of its first row and column in the tables
+    //% if relative_copies > 1
+    const u32 distances = relative_ring + (BLOCK_Q + lane % 4 * 2 - warp_row - lane / 4) * 4 + lane / 4 % 2 * (RELATIVE_COPY_BYTES - 4);
+    //% else
+    const u32 distances = relative_ring + (BLOCK_Q + lane % 4 * 2 - warp_row - lane / 4) * 4;
+    //% endif
+    //% endif
     float s[BLOCK_KV / 2], o[padded(VALUE_DIM) / 2];
     u32 weights[BLOCK_KV / 4];
 #pragma unroll
@@ -136,6 +162,15 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         //% if inline_keys
         const float first_kv_as_float = first_kv;
         //% endif
+        //% if relatives
+        Relative relative[2][2];   // of rows r and columns 8 n + c: the second row has what the first one has 8 columns before
+        auto read_relatives = [&](int n) {
+            const u32 table = distances + stage * RELATIVE_TABLE_BYTES;
+            if (n == 0) load_relatives(relative[1], table - 8 * 4);
+            else relative[1][0] = relative[0][0], relative[1][1] = relative[0][1];
+            load_relatives(relative[0], table + n * (8 * 4));
+        };
+        //% endif
         //% if sigmoid
         // where all weights are below 1/64, w = y - y^2 of y = 2^t is right to 2^-12 and needs no reciprocal
         if constexpr (!decltype(kind)::partial) {
@@ -152,17 +187,23 @@ attn_forward(const __grid_constant__ Arguments arguments) {
 #pragma unroll
             for (int n = 0; n < BLOCK_KV / 8; ++n) {
                 @{ key_columns }
+                //% if relatives
+                read_relatives(n);
+                //% endif
 #pragma unroll
-                for (int e = 0; e < 4; ++e) largest_exponent = fmaxf(largest_exponent, sigmoid_exponent(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2]));
+                for (int e = 0; e < 4; ++e) largest_exponent = fmaxf(largest_exponent, sigmoid_exponent(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2]@{ relative_argument }));
             }
             //% endif
             if (__all_sync(~0u, largest_exponent < -6.f)) {
 #pragma unroll
                 for (int n = 0; n < BLOCK_KV / 8; ++n) {
                     @{ key_columns }
+                    //% if relatives
+                    read_relatives(n);
+                    //% endif
 #pragma unroll
                     for (int e = 0; e < 4; ++e) {
-                        const float y = exp2_approx(sigmoid_exponent(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2]));
+                        const float y = exp2_approx(sigmoid_exponent(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2]@{ relative_argument }));
                         s[4 * n + e] = fmaf(-y, y, y);
                     }
                 }
@@ -178,10 +219,13 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 //% if masked or not scaled
                 @{ key_columns }
                 //% endif
+                //% if relatives
+                read_relatives(n);
+                //% endif
 #pragma unroll
                 for (int e = 0; e < 4; ++e) {
                     //% if not scaled
-                    s[4 * n + e] = @{ "exponent" if shifted else "weight" }(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2]);
+                    s[4 * n + e] = @{ "exponent" if shifted else "weight" }(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2]@{ relative_argument });
                     //% endif
                     if (decltype(kind)::partial && !(first_kv + 8 * n + e % 2 < kv_len@{ " && is_live(" ~ mask_arguments ~ "tile, query[e / 2], key[e % 2])" if masked else "" })) s[4 * n + e] = @{ "-INFINITY" if shifted or largest else "0.f" };
                 }
@@ -233,7 +277,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         }
         //% endif
     };
-    //% if stage_keys
+    //% if stage_keys or relatives
     auto with_keys = [&](int kv_tile, RingPlace place, auto kind) {
         mbarrier_wait(key_full + 8 * place.stage, place.parity);
         weigh(kv_tile, place.stage, kind);
@@ -251,7 +295,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         wgmma_wait<0>();
         pin(s);
         release(k_empty);
-        @{ "with_keys(kv_tile, place, Partial{})" if stage_keys else "weigh(kv_tile, 0, Partial{})" };
+        @{ "with_keys(kv_tile, place, Partial{})" if stage_keys or relatives else "weigh(kv_tile, 0, Partial{})" };
         pack_weights();
 
         // the scores of a tile are computed while the weights of the one before multiply v; warpgroups take turns to issue both, so
@@ -271,7 +315,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             wgmma_wait<1>();   // the scores
             pin(s);
             release(k_empty + 8 * place.stage);
-            @{ "with_keys(kv_tile, place, kind)" if stage_keys else "weigh(kv_tile, place.stage, kind)" };
+            @{ "with_keys(kv_tile, place, kind)" if stage_keys or relatives else "weigh(kv_tile, place.stage, kind)" };
             wgmma_wait<0>();   // the output
             pin(o);
             release(v_empty + 8 * v_place.stage);

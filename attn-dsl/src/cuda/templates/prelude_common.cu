@@ -118,6 +118,13 @@ __device__ __forceinline__ float2 load_shared_floats(u32 address) {
     return pair;
 }
 //% endif
+//% if needs.load_shared_int
+__device__ __forceinline__ int load_shared_int(u32 address) {
+    int value;
+    asm volatile("ld.shared.s32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+    return value;
+}
+//% endif
 //% if needs.load_shared_ints
 __device__ __forceinline__ int2 load_shared_ints(u32 address) {
     int2 pair;
