@@ -35,7 +35,10 @@ pub(crate) fn constants(shape: Shape, tiles: &HopperTiles, key_fields: usize, re
     }
     if relative_fields > 0 {
         let copies = tiles.relative_copies;
-        line(format!("RELATIVE_VALUES = BLOCK_Q + BLOCK_KV   /* distances of a tile, from 1 on */"));
+        line(
+            "RELATIVE_VALUES = BLOCK_Q + BLOCK_KV   /* of a tile's table, one a distance; the first is not read */"
+                .to_owned(),
+        );
         let bytes = relative_copy_bytes(tiles.block_q, tiles.block_kv);
         if copies > 1 {
             line(format!("RELATIVE_COPY_BYTES = {bytes}   /* two copies are half of the banks apart */"));

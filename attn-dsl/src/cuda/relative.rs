@@ -160,35 +160,71 @@ pub(crate) fn find(graph: &mut Graph, root: NodeId) -> (NodeId, Relatives) {
     (root, found.into_iter().map(|id| (id, at_distance(graph, id))).collect())
 }
 
-/// `(x + r) + s = x + (r + s)` and `(x r) s = x (r s)` where `r` and `s` are relative and `x` is not.
+/// Regroups `(x + r) + s` to `x + (r + s)`, in all orders and signs, and `(x r) s` to `x (r s)`, where `r` and `s` are relative
+/// and `x` is not.
 fn gather(graph: &mut Graph, root: NodeId, motions: &mut Motions) -> NodeId {
     graph.rewrite(root, |graph, id| {
         motions.learn(graph, id);
-        let Op::Binary(outer, a, s) = *graph.op(id) else { return None };
-        // the operands of a sum or product in the order that has the relative one behind
-        let (a, s) = if outer != Binary::Sub && motions.is_relative(a) { (s, a) } else { (a, s) };
-        let Op::Binary(inner, x, r) = *graph.op(a) else { return None };
-        let (x, r) = if inner != Binary::Sub && motions.is_relative(x) { (r, x) } else { (x, r) };
-        if graph.ty(id) != Type::Float || motions.is_relative(x) || !motions.is_relative(r) || !motions.is_relative(s) {
-            return None;
-        }
-        let together = match (inner, outer) {
-            (Binary::Mul, Binary::Mul) => Binary::Mul,
-            (Binary::Add, Binary::Add | Binary::Sub) => outer,
-            // x - r + s = x - (r - s)
-            (Binary::Sub, Binary::Add) => Binary::Sub,
-            (Binary::Sub, Binary::Sub) => Binary::Add,
+        let operator = match *graph.op(id) {
+            Op::Binary(Binary::Add | Binary::Sub, ..) => Binary::Add,
+            Op::Binary(Binary::Mul, ..) => Binary::Mul,
             _ => return None,
         };
-        let both = graph.binary(together, r, s);
-        motions.learn(graph, both);
-        if !motions.is_worthwhile(both) {
+        if graph.ty(id) != Type::Float {
             return None;
         }
-        let whole = graph.binary(inner, x, both);
-        motions.learn(graph, whole);
-        Some(whole)
+        let (inner, s) = motions.split(graph, operator, Part { id, negative: false })?;
+        let (x, r) = motions.split(graph, operator, inner)?;
+        let both = join(graph, operator, r, s);
+        motions.learn(graph, both.id);
+        if !motions.is_worthwhile(both.id) {
+            return None;
+        }
+        let whole = join(graph, operator, x, both);
+        motions.learn(graph, whole.id);
+        if !whole.negative {
+            return Some(whole.id);
+        }
+        let negated = graph.unary(Unary::Neg, whole.id);
+        motions.learn(graph, negated);
+        Some(negated)
     })
+}
+
+/// A term of a sum, or a factor of a product, which is never negative.
+#[derive(Clone, Copy)]
+struct Part {
+    id: NodeId,
+    negative: bool,
+}
+
+impl Motions {
+    /// The two parts of a sum or product, first that which is not relative, then that which is.
+    fn split(&self, graph: &Graph, operator: Binary, whole: Part) -> Option<(Part, Part)> {
+        let &Op::Binary(found, a, b) = graph.op(whole.id) else { return None };
+        let subtracts = found == Binary::Sub;
+        if found != operator && !(subtracts && operator == Binary::Add) {
+            return None;
+        }
+        let (a, b) = (
+            Part { id: a, ..whole },
+            Part { id: b, negative: if subtracts { !whole.negative } else { whole.negative } },
+        );
+        match (self.is_relative(a.id), self.is_relative(b.id)) {
+            (false, true) => Some((a, b)),
+            (true, false) => Some((b, a)),
+            _ => None,
+        }
+    }
+}
+
+fn join(graph: &mut Graph, operator: Binary, a: Part, b: Part) -> Part {
+    let (id, negative) = match (a.negative, b.negative) {
+        (false, true) => (graph.difference(a.id, b.id), false),
+        (true, false) => (graph.difference(b.id, a.id), false),
+        (negative, _) => (graph.binary(operator, a.id, b.id), negative),
+    };
+    Part { id, negative }
 }
 
 /// The value where the query is 0 and the key is the distance.
@@ -243,6 +279,10 @@ pub(crate) fn functions(values: &Values<'_>, copies: usize) -> String {
     } else {
         line("    values[0] = load_relative_at(table, 0), values[1] = load_relative_at(table, 1);".to_owned());
     }
+    line("}".to_owned());
+    line("// Tables go round.".to_owned());
+    line("__device__ __forceinline__ u32 next_relative_table(u32 table, u32 ring) {".to_owned());
+    line("    return table == ring + STAGES * RELATIVE_TABLE_BYTES ? ring : table + RELATIVE_TABLE_BYTES;".to_owned());
     line("}".to_owned());
     text
 }

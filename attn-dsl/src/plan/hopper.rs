@@ -81,7 +81,8 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
     let relative = needs.relative_fields * relative_copy_bytes(block_q, block_kv);
     let with_copies = |copies: usize| {
         tile(block_q, head.max(value))
-            + STAGES * (tile(block_kv, head + value) + block_kv * 4 * needs.key_fields + copies * relative)
+            + STAGES * (tile(block_kv, head + value) + block_kv * 4 * needs.key_fields)
+            + (STAGES + 1) * copies * relative
             + BARRIER_BYTES
     };
     let fits = |copies: &usize| with_copies(*copies) <= target.shared_memory_per_block();

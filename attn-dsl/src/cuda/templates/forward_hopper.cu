@@ -64,25 +64,29 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         else {   // three warps compute what varies by @{ "key and by distance" if stage_keys and relatives else "distance" if relatives else "key" }
             RingPlace place = {0, 1};
             //% if relatives
-            RingPlace previous = {0, 0};   // that of the tile before, once it is full
+            RingPlace previous = {0, 0};   // of the tile before, once it is full
+            u32 table = relative_ring, previous_table = relative_ring;
             //% endif
             for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
+                //% if relatives
+                // There is a table more than stages: it is filled while the others are read. The tile before stands BLOCK_KV keys
+                // further on: what has the same distance there is copied.
+                const bool is_first = kv_tile == last - 1;
+                if (!is_first) mbarrier_wait(key_full + 8 * previous.stage, previous.parity), advance(previous, STAGES);
+                for (int i = threadIdx.x - 32; i < RELATIVE_VALUES; i += 32 * KEY_WARPS) {
+                    const int distance = kv_tile * BLOCK_KV - q_begin + i - BLOCK_Q;
+                    if (is_first || i < BLOCK_KV) store_relative(table, i, load_relative(arguments, tile, distance, (float)distance));
+                    else store_relative(table, i, load_relative_at(previous_table, i - BLOCK_KV));
+                }
+                previous_table = table;
+                table = next_relative_table(table, relative_ring);
+                //% endif
                 mbarrier_wait(key_empty + 8 * place.stage, place.parity);
                 //% if stage_keys
                 for (int column = threadIdx.x - 32; column < BLOCK_KV; column += 32 * KEY_WARPS) {
                     // positions past the end read what the last one has; nothing of theirs is used
                     const int kv = min(kv_tile * BLOCK_KV + column, kv_len - 1);
                     store_key(key_ring + place.stage * KEY_RING_BYTES, column, load_key(arguments, tile, kv, (float)kv));
-                }
-                //% endif
-                //% if relatives
-                // the tile before stands BLOCK_KV keys further on: what has the same distance there is copied
-                const u32 table = relative_ring + place.stage * RELATIVE_TABLE_BYTES, previous_table = relative_ring + previous.stage * RELATIVE_TABLE_BYTES;
-                if (kv_tile < last - 1) mbarrier_wait(key_full + 8 * previous.stage, previous.parity), advance(previous, STAGES);
-                for (int i = threadIdx.x - 32; i < RELATIVE_VALUES; i += 32 * KEY_WARPS) {
-                    const int distance = kv_tile * BLOCK_KV - q_begin + i - BLOCK_Q;
-                    if (kv_tile < last - 1 && i >= BLOCK_KV) store_relative(table, i, load_relative_at(previous_table, i - BLOCK_KV));
-                    else store_relative(table, i, load_relative(arguments, tile, distance, (float)distance));
                 }
                 //% endif
                 __syncwarp();
@@ -100,12 +104,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
     const Query query[2] = {query_at(first_q), query_at(first_q + 8)};
     //% if relatives
-    // where this thread's distances begin: those of its first row and column in the tables
-    //% if relative_copies > 1
-    const u32 distances = relative_ring + (BLOCK_Q + lane % 4 * 2 - warp_row - lane / 4) * 4 + lane / 4 % 2 * (RELATIVE_COPY_BYTES - 4);
-    //% else
-    const u32 distances = relative_ring + (BLOCK_Q + lane % 4 * 2 - warp_row - lane / 4) * 4;
-    //% endif
+    u32 relative_table = relative_ring;   // of the tile of keys
+    // from there to the place of this thread's first row and column
+    const u32 my_distances = (BLOCK_Q + lane % 4 * 2 - warp_row - lane / 4) * 4@{ " + lane / 4 % 2 * (RELATIVE_COPY_BYTES - 4)" if relative_copies > 1 else "" };
     //% endif
     float s[BLOCK_KV / 2], o[padded(VALUE_DIM) / 2];
     u32 weights[BLOCK_KV / 4];
@@ -165,10 +166,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         //% if relatives
         Relative relative[2][2];   // of rows r and columns 8 n + c: the second row has what the first one has 8 columns before
         auto read_relatives = [&](int n) {
-            const u32 table = distances + stage * RELATIVE_TABLE_BYTES;
-            if (n == 0) load_relatives(relative[1], table - 8 * 4);
+            if (n == 0) load_relatives(relative[1], relative_table + my_distances - 8 * 4);
             else relative[1][0] = relative[0][0], relative[1][1] = relative[0][1];
-            load_relatives(relative[0], table + n * (8 * 4));
+            load_relatives(relative[0], relative_table + my_distances + n * (8 * 4));
         };
         //% endif
         //% if sigmoid
@@ -279,8 +279,13 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     };
     //% if stage_keys or relatives
     auto with_keys = [&](int kv_tile, RingPlace place, auto kind) {
+        //% if not relatives
         mbarrier_wait(key_full + 8 * place.stage, place.parity);
+        //% endif
         weigh(kv_tile, place.stage, kind);
+        //% if relatives
+        relative_table = next_relative_table(relative_table, relative_ring);
+        //% endif
         __syncwarp();
         if (lane == 0) mbarrier_arrive(key_empty + 8 * place.stage);
     };
@@ -291,6 +296,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         RingPlace place = {0, 0};
         mbarrier_wait(q_full, 0);
         mbarrier_wait(k_full, 0);
+        //% if relatives
+        mbarrier_wait(key_full, 0);
+        //% endif
         issue_scores(0);
         wgmma_wait<0>();
         pin(s);
@@ -307,6 +315,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             advance(place, STAGES);
             --kv_tile;
             mbarrier_wait(k_full + 8 * place.stage, place.parity);
+            //% if relatives
+            mbarrier_wait(key_full + 8 * place.stage, place.parity);   // here already: a wait between products costs them their uniform registers
+            //% endif
             named_barrier_sync(my_turn, 256);
             issue_scores(place.stage);
             mbarrier_wait(v_full + 8 * v_place.stage, v_place.parity);
