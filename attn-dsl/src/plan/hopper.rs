@@ -125,6 +125,19 @@ mod tests {
         }
     }
 
+    /// Two copies of the values of distances where there is room, half of the banks apart; else one.
+    #[test]
+    fn distances_are_kept_twice_where_there_is_room() {
+        for (head_dim, copies) in [(64, 2), (128, 2), (192, 2), (256, 1)] {
+            let shape = Shape::new(ElementType::Bf16, head_dim, head_dim).unwrap();
+            let needs = HopperNeeds { plain: false, masked: true, key_fields: 0, relative_fields: 1 };
+            let tiles = hopper_forward(shape, Target::Sm90a, needs).unwrap();
+            assert_eq!(tiles.relative_copies, copies, "{shape}");
+            let bytes = relative_copy_bytes(tiles.block_q, tiles.block_kv);
+            assert!(bytes % 128 == 64 && bytes >= 4 * (tiles.block_q + tiles.block_kv), "{tiles:?}");
+        }
+    }
+
     #[test]
     fn others_are_refused() {
         let needs = HopperNeeds { plain: true, masked: false, key_fields: 0, relative_fields: 0 };
