@@ -77,9 +77,13 @@ fn the_shared_machinery_once() {
         let found = kernels.distinct().find(|kernel| kernel.entry == entry).expect("the variant has this kernel");
         texts.push((format!("machinery_{}", &entry["attn_".len()..]), found.source.clone()));
     }
-    // the forward kernel has two schedules
-    for (name, target) in [("machinery_forward", Target::Sm80), ("machinery_forward_hopper", Target::Sm90a)] {
-        let kernels = generated_kernels(&variant("softcap"), shape(), target).expect("softcap");
+    // the forward kernel has two schedules, and one of them keeps values by distance
+    for (name, of, target) in [
+        ("machinery_forward", "softcap", Target::Sm80),
+        ("machinery_forward_hopper", "softcap", Target::Sm90a),
+        ("machinery_forward_hopper_relative", "retention", Target::Sm90a),
+    ] {
+        let kernels = generated_kernels(&variant(of), shape(), target).expect(of);
         texts.push((name.to_owned(), kernels.forward[0].source.clone()));
     }
     // where dk and dv do not fit one kernel, f32 is its own machinery

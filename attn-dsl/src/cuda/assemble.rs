@@ -7,6 +7,7 @@ use minijinja::{Value, context};
 use super::arguments::{Argument, Length, declare};
 use super::mask::MaskBounds;
 use super::names::{Names, comment};
+use super::relative::Relatives;
 use super::render::render;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
@@ -24,6 +25,8 @@ pub(crate) struct Variant<'a> {
     pub(crate) bounds: MaskBounds,
     pub(crate) names: Vec<String>,
     pub(crate) size_names: Vec<String>,
+    /// What functions of pairs read by distance; none but where the schedule keeps such values.
+    pub(crate) relatives: Relatives,
 }
 
 impl<'a> Variant<'a> {
@@ -68,7 +71,8 @@ impl<'a> Variant<'a> {
         let parameters = lowered.definition.parameters.iter().map(|parameter| names.unique(&parameter.name)).collect();
         let mut names = Names::default();
         let size_names = lowered.definition.sizes.iter().map(|size| names.unique(size)).collect();
-        Variant { lowered, graph, shape, target, bounds, names: parameters, size_names }
+        let relatives = Relatives::new();
+        Variant { lowered, graph, shape, target, bounds, names: parameters, size_names, relatives }
     }
 
     pub(crate) fn definition(&self) -> &Definition {
@@ -100,6 +104,7 @@ impl<'a> Variant<'a> {
             self.precise(),
             self.shape.head_dim(),
             self.counts_live_keys(),
+            &self.relatives,
         )
     }
 
@@ -203,18 +208,33 @@ impl<'a> Variant<'a> {
         with_grad: bool,
     ) -> String {
         let given = [(Input::Product, "product"), (Input::OutputGradProduct, "output_grad_product")];
-        let (statements, texts) = values.body(roots, &given);
+        let (statements, texts) = values.body_of_pair(roots, &given);
         let arguments = if self.pair_arguments(roots).is_empty() { "" } else { "const Arguments& arguments, " };
         let products = if with_grad { "float product, float output_grad_product" } else { "float product" };
-        let signature =
-            format!("{result} {name}({arguments}{products}, const Tile& tile, const Query& query, const Key& key)");
+        let relative = if values.count(Place::Relative) > 0 { ", const Relative& relative" } else { "" };
+        let signature = format!(
+            "{result} {name}({arguments}{products}, const Tile& tile, const Query& query, const Key& key{relative})"
+        );
         let value = if result == "float" { texts[0].clone() } else { format!("{{{}}}", texts.join(", ")) };
         function(&signature, &statements, &value)
     }
 
     /// `arguments, ` where a pair function over these roots takes them.
     pub(crate) fn pair_arguments(&self, roots: &[NodeId]) -> &'static str {
-        if roots.iter().any(|&root| self.reads_parameters(root)) { "arguments, " } else { "" }
+        // what is read by distance is not computed by the function
+        let mut stack = roots.to_vec();
+        let mut seen = std::collections::HashSet::new();
+        while let Some(id) = stack.pop() {
+            let rate = self.graph.rate(id);
+            if rate.is_row() || rate.is_column() || self.relatives.contains_key(&id) || !seen.insert(id) {
+                continue;
+            }
+            if matches!(self.graph.op(id), Op::Parameter { .. }) {
+                return "arguments, ";
+            }
+            stack.extend(self.graph.op(id).operands());
+        }
+        ""
     }
 
     /// The variant's own part: arguments, structures, loaders, bounds and functions. `pairs_masked` says whether the kernel asks
@@ -230,6 +250,10 @@ impl<'a> Variant<'a> {
         for place in [Place::Tile, Place::Query, Place::Key] {
             text.push_str(&values.declare(place));
         }
+        let relative = values.count(Place::Relative) > 0;
+        if relative {
+            text.push_str(&values.declare(Place::Relative));
+        }
         text.push('\n');
         text.push_str(&values.loader(Place::Tile));
         text.push_str(&self.bounds.functions(values));
@@ -242,6 +266,9 @@ impl<'a> Variant<'a> {
         }
         text.push_str(&values.loader(Place::Query));
         text.push_str(&values.loader(Place::Key));
+        if relative {
+            text.push_str(&values.loader(Place::Relative));
+        }
         if pairs_masked {
             text.push_str(&self.mask_function(values));
         }

@@ -63,6 +63,8 @@ pub(crate) struct Emitter<'a> {
     pub(crate) known: HashMap<NodeId, String>,
     /// Whether f32 accuracy is wanted instead of the approximations that 16-bit types hide.
     pub(crate) precise: bool,
+    /// Whether the key is a distance instead of a position, so that it may be out of the range of its axis.
+    pub(crate) key_is_distance: bool,
 }
 
 impl Emitter<'_> {
@@ -217,7 +219,8 @@ impl Emitter<'_> {
         let mut text = String::new();
         for (axis, (&node, declared)) in index.iter().zip(axes).enumerate() {
             let plus = if axis == 0 { "" } else { " + " };
-            let own = *self.graph.op(node) == Op::Input(own_variable(declared).unwrap_or(Input::Score));
+            let variable = own_variable(declared).filter(|own| !(self.key_is_distance && *own == Input::Key));
+            let own = *self.graph.op(node) == Op::Input(variable.unwrap_or(Input::Score));
             if own {
                 write!(text, "{plus}{} * arguments.{name}.stride[{axis}]", self.print(node, Precedence::Product))
             } else {

@@ -5,6 +5,7 @@ use minijinja::context;
 use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
 use super::hopper;
+use super::relative::{self, Relatives};
 use super::terms::Terms;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
@@ -66,6 +67,19 @@ fn positive_scale(graph: &Graph, pair: NodeId) -> Option<NodeId> {
     (graph.rate(scale).is_tile() && is_positive(graph, scale)).then_some(scale)
 }
 
+/// Whether an exponent is `u * product + row` with a positive `u` of tile rate: its largest value of a row is then that of the
+/// largest product.
+fn rises_with_product(graph: &Graph, exponent: NodeId) -> bool {
+    match *graph.op(exponent) {
+        Op::Binary(Binary::Sub, a, b) => graph.rate(b).is_row() && rises_with_product(graph, a),
+        Op::Binary(Binary::Add, a, b) => {
+            (graph.rate(b).is_row() && rises_with_product(graph, a))
+                || (graph.rate(a).is_row() && rises_with_product(graph, b))
+        }
+        _ => positive_scale(graph, exponent).is_some(),
+    }
+}
+
 pub(super) fn is_positive(graph: &Graph, id: NodeId) -> bool {
     match graph.op(id) {
         Op::Float(bits) => f64::from_bits(*bits) > 0.0,
@@ -114,6 +128,9 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
         }
         _ => None,
     };
+    let pair = sigmoid.unwrap_or(pass.pair);
+    let pair = keep_relatives(variant, pair, scale);
+    let sigmoid = sigmoid.map(|_| pair);
     let floor = pass.shift_floors.iter().copied().reduce(|a, b| variant.graph.binary(Binary::Max, a, b));
     let whole = variant;
     let variant = &*whole;
@@ -124,10 +141,7 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
     // every pair whether it is live
     let demands = |pairs_masked: bool| {
         let mut values = variant.values();
-        match scale {
-            Some(scale) => values.named_field(scale, Place::Tile, "exponent_scale"),
-            None => values.demand(sigmoid.unwrap_or(pass.pair), &[]),
-        }
+        demand_pair(&mut values, pair, scale);
         row_bias.into_iter().for_each(|root| values.demand_own(root, Place::Query));
         key_bias.into_iter().for_each(|root| values.demand_own(root, Place::Key));
         if pairs_masked {
@@ -143,14 +157,8 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
         values
     };
     let mut values = demands(variant.bounds.residual);
-    let needs = |values: &Values<'_>| HopperNeeds {
-        plain: scale.is_some(),
-        pair_cost: if scale.is_some() { 0 } else { values.pair_cost(sigmoid.unwrap_or(pass.pair)) },
-        key_bias: key_bias.is_some(),
-        masked: lowered.mask.is_some(),
-        key_fields: values.staged_fields(Place::Key),
-    };
-    let schedule = match hopper_forward(variant.shape, variant.target, needs(&values)) {
+    let needs = HopperNeeds { key_bias: key_bias.is_some(), ..needs(variant, &values, pair, scale) };
+    let schedule = match hopper_forward(variant.shape, variant.target, needs) {
         Ok(planned) => Schedule::Hopper(planned),
         Err(_) if terms.is_some() => return forward(whole, false),
         Err(why) => {
@@ -160,6 +168,7 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
         }
     };
 
+    let relative_fields = values.count(Place::Relative);
     let mut functions = String::new();
     let positions = terms.and_then(|terms| terms.positions);
     let biases = [
@@ -180,15 +189,19 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
             let arguments = if passed.is_empty() { "" } else { "const Arguments& arguments, " };
             functions.push_str(&function(
                 &format!(
-                    "float weight({arguments}float product, const Tile& tile, const Query& query, const Key& key)"
+                    "float weight({arguments}float product, const Tile& tile, const Query& query, const Key& key{})",
+                    if relative_fields > 0 { ", const Relative& relative" } else { "" },
                 ),
                 &[],
-                &format!("reciprocal_approx(1.f + exp2_approx(-sigmoid_exponent({passed}product, tile, query, key)))"),
+                &format!(
+                    "reciprocal_approx(1.f + exp2_approx(-sigmoid_exponent({passed}product, tile, query, key{})))",
+                    if relative_fields > 0 { ", relative" } else { "" },
+                ),
             ));
         }
         (None, None) => {
             let name = if shifted { "exponent" } else { "weight" };
-            functions.push_str(&variant.pair_function(&values, "float", name, &[pass.pair], false));
+            functions.push_str(&variant.pair_function(&values, "float", name, &[pair], false));
         }
     }
     if let Some(floor) = floor {
@@ -209,6 +222,9 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
     let stage = if schedule.stages() > 1 { "stage" } else { "0" };
     let columns = Columns::of(&values, Place::Key, stage, "");
     functions.push_str(&columns.functions);
+    if let (1.., Schedule::Hopper(planned)) = (relative_fields, &schedule) {
+        functions.push_str(&relative::functions(&values, planned.relative_copies));
+    }
 
     let mut members: Vec<Argument> = match &schedule {
         Schedule::Portable(..) => {
@@ -254,6 +270,9 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
         stage_keys => columns.staged,
         inline_keys => columns.inline,
         key_columns => columns.snippet,
+        relatives => relative_fields > 0,
+        relative_argument => if relative_fields > 0 { ", relative[e / 2][e % 2]" } else { "" },
+        relative_copies => schedule.relative_copies(),
         q_order => q_order,
         q_order_comment => q_order_comment,
         shifted => shifted,
@@ -264,10 +283,11 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
         origin_statements => origin.map(|(statements, texts)| {
             format!("{}const int origin = {};   // of positions: the first query's", statements.concat(), texts[0])
         }),
-        keys => columns.staged || key_bias.is_some(),
+        keys => columns.staged || key_bias.is_some() || relative_fields > 0,
         late_floor => terms.is_some() && floor.is_some(),
         rescaled_end => terms.is_some_and(|terms| floor.is_some() || terms.may_drop_rows(&variant.graph)),
         sigmoid => sigmoid.is_some(),
+        rises_with_product => sigmoid.is_some_and(|exponent| rises_with_product(&variant.graph, exponent)),
         // y - y^2 is right to y^2: half of what rounding a weight loses
         small_y => if variant.shape.element() == ElementType::Bf16 { "1/32" } else { "1/64" },
         small_squares => if variant.shape.element() == ElementType::Bf16 { "1.f / 1024" } else { "1.f / 4096" },
@@ -283,7 +303,7 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
         own_output_tile => matches!(schedule, Schedule::Hopper(HopperTiles { own_output_tile: true, .. })),
         dead => if shifted || largest { "-INFINITY" } else { "0.f" },
         mask_arguments => variant.mask_arguments(),
-        pair_arguments => variant.pair_arguments(&[sigmoid.unwrap_or(pass.pair)]),
+        pair_arguments => variant.pair_arguments(&[pair]),
         q_in_registers => matches!(schedule, Schedule::Portable(Tiles { q_in_registers: true, .. }, _)),
         has_normalizer => pass.normalizer.is_some(),
         normalizer_arguments => arguments.concat(),
@@ -302,7 +322,7 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
             Ok(kernel(variant, entry, name, kind, source, own, members, (Pass::Forward, planned)))
         }
         Schedule::Hopper(planned) => {
-            let constants = hopper::constants(variant.shape, &planned, columns.fields);
+            let constants = hopper::constants(variant.shape, &planned, columns.fields, relative_fields);
             let machinery = Machinery::Hopper(&planned);
             let summary = hopper::describe(&planned);
             let source = variant.source("forward_hopper", &summary, &constants, &own, machine, machinery);
@@ -325,6 +345,46 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
     }
 }
 
+/// Finds what of a pair's expression is kept by distance, where the schedule can. Returns the expression, regrouped.
+fn keep_relatives(variant: &mut Variant<'_>, pair: NodeId, scale: Option<NodeId>) -> NodeId {
+    if variant.target != Target::Sm90a || variant.precise() || scale.is_some() {
+        return pair;
+    }
+    let (regrouped, relatives) = relative::find(&mut variant.graph, pair);
+    variant.relatives = relatives;
+    let needs = {
+        let mut values = variant.values();
+        demand_pair(&mut values, regrouped, scale);
+        if variant.bounds.residual {
+            variant.demand_mask(&mut values);
+        }
+        needs(variant, &values, regrouped, scale)
+    };
+    if hopper_forward(variant.shape, variant.target, needs).is_err() {
+        variant.relatives = Relatives::new();
+        return pair;
+    }
+    regrouped
+}
+
+fn demand_pair(values: &mut Values<'_>, pair: NodeId, scale: Option<NodeId>) {
+    match scale {
+        Some(scale) => values.named_field(scale, Place::Tile, "exponent_scale"),
+        None => values.demand_of_pair(pair),
+    }
+}
+
+fn needs(variant: &Variant<'_>, values: &Values<'_>, pair: NodeId, scale: Option<NodeId>) -> HopperNeeds {
+    HopperNeeds {
+        plain: scale.is_some(),
+        pair_cost: if scale.is_some() { 0 } else { values.pair_cost(pair) },
+        key_bias: false,
+        masked: variant.lowered.mask.is_some(),
+        key_fields: values.staged_fields(Place::Key),
+        relative_fields: values.count(Place::Relative),
+    }
+}
+
 /// How the forward kernel is computed.
 enum Schedule {
     /// And why not the other.
@@ -344,6 +404,13 @@ impl Schedule {
         match self {
             Schedule::Portable(tiles, _) => tiles.blocks_per_multiprocessor,
             Schedule::Hopper(_) => 1,
+        }
+    }
+
+    fn relative_copies(&self) -> usize {
+        match self {
+            Schedule::Portable(..) => 0,
+            Schedule::Hopper(tiles) => tiles.relative_copies,
         }
     }
 }

@@ -3,16 +3,17 @@
 use std::fmt::Write;
 
 use super::arguments::{Argument, TensorRole};
-use crate::plan::{HopperTiles, Shape};
+use crate::plan::{HopperTiles, Shape, relative_copy_bytes};
 
 /// Barriers of `bar.sync`: the first of those by which consumers take turns, and of those of the warps of each.
 const TURN: usize = 1;
 const OWN_WARPS: usize = 4;
-/// Warps of the producer that compute what varies by key.
+/// Warps of the producer that compute what varies by key or by distance.
 const KEY_WARPS: usize = 3;
 
-/// The constants of a kernel. `key_fields` is the number of 4-byte fields of a key in shared memory.
-pub(crate) fn constants(shape: Shape, tiles: &HopperTiles, key_fields: usize) -> String {
+/// The constants of a kernel. `key_fields` is the number of 4-byte fields of a key in shared memory, `relative_fields` that of a
+/// distance.
+pub(crate) fn constants(shape: Shape, tiles: &HopperTiles, key_fields: usize, relative_fields: usize) -> String {
     let mut text = String::from("// ---------------------------------------------------------------- shape\n");
     let mut line = |declaration: String| writeln!(text, "constexpr int {declaration};").expect("writing to a string");
     line(format!("HEAD_DIM = {}, VALUE_DIM = {}", shape.head_dim(), shape.value_dim()));
@@ -34,10 +35,25 @@ pub(crate) fn constants(shape: Shape, tiles: &HopperTiles, key_fields: usize) ->
     if key_fields > 0 {
         line(format!("KEY_RING_BYTES = BLOCK_KV * {}", 4 * key_fields));
     }
+    if relative_fields > 0 {
+        let copies = tiles.relative_copies;
+        line(
+            "RELATIVE_VALUES = BLOCK_Q + BLOCK_KV   /* of a tile's table, one a distance; the first is not read */"
+                .to_owned(),
+        );
+        let bytes = relative_copy_bytes(tiles.block_q, tiles.block_kv);
+        if copies > 1 {
+            line(format!("RELATIVE_COPY_BYTES = {bytes}   /* two copies are half of the banks apart */"));
+            line(format!("RELATIVE_FIELD_BYTES = {copies} * RELATIVE_COPY_BYTES"));
+        } else {
+            line(format!("RELATIVE_FIELD_BYTES = {bytes}"));
+        }
+        line(format!("RELATIVE_TABLE_BYTES = {relative_fields} * RELATIVE_FIELD_BYTES"));
+    }
     if tiles.key_bias {
         // one warp: the offset of a tile follows from that of the tile before
         line("ONES_BYTES = 64 * 32, BIAS_TILE_BYTES = BLOCK_KV * 32, KEY_WARPS = 1".to_owned());
-    } else if key_fields > 0 {
+    } else if key_fields + relative_fields > 0 {
         line(format!("KEY_WARPS = {KEY_WARPS}"));
     }
     line(format!("TURN = {TURN}, OWN_WARPS = {OWN_WARPS}   /* barriers, one a consumer */"));

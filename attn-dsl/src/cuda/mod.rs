@@ -6,7 +6,7 @@
 //!
 //! The variant's own part is a handful of small functions over three structures: `Tile` holds what is constant within one
 //! batch and head, `Query` what belongs to a query row, `Key` what belongs to a key column. Functions of pairs see nothing
-//! else, so that what varies slowly is computed once. `live_keys_of` and `live_queries_of` bound the tiles that the mask leaves.
+//! else, so that what varies slowly is computed once; `Relative`, where a schedule keeps it, holds what depends on `kv - q` alone. `live_keys_of` and `live_queries_of` bound the tiles that the mask leaves.
 //!
 //! # Gradients of parameters
 //! Sums over rows come out of the dq kernel and sums over columns out of the dk/dv kernel as one partial sum a row or column;
@@ -25,6 +25,7 @@ mod gradients;
 mod hopper;
 mod mask;
 mod names;
+mod relative;
 mod render;
 mod terms;
 mod values;

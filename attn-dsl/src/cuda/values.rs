@@ -2,6 +2,7 @@
 //!
 //! A function that runs once per pair may use anything that varies slower as a field of `Tile`, `Query` or `Key`. Asking for a
 //! root ([`Values::demand`]) finds the largest subexpressions of each rate and makes them fields; loaders compute the fields.
+//! A function of pairs may also use what depends on `kv - q` alone, where the schedule keeps it: fields of `Relative`.
 //!
 //! Invariants: a field's expression has exactly its place's rate or a slower one; constants are never fields; field order is
 //! the order of demand, so that source is reproducible.
@@ -11,6 +12,7 @@ use std::fmt::Write;
 
 use super::expression::{Emitter, type_name};
 use super::names::{Names, comment};
+use super::relative::Relatives;
 use crate::definition::Definition;
 use crate::ir::{Binary, Graph, Input, Names as PrintNames, NodeId, Op, Reduction, Type, Unary, print_expression_with};
 
@@ -20,6 +22,8 @@ pub(crate) enum Place {
     Tile,
     Query,
     Key,
+    /// Of a distance `kv - q`.
+    Relative,
 }
 
 impl Place {
@@ -29,6 +33,7 @@ impl Place {
             Place::Tile => "tile",
             Place::Query => "query",
             Place::Key => "key",
+            Place::Relative => "relative",
         }
     }
 
@@ -37,6 +42,7 @@ impl Place {
             Place::Tile => "Tile",
             Place::Query => "Query",
             Place::Key => "Key",
+            Place::Relative => "Relative",
         }
     }
 }
@@ -45,9 +51,11 @@ impl Place {
 struct Field {
     node: NodeId,
     name: String,
+    /// What the field is, as the variant has it.
+    formula: NodeId,
 }
 
-/// The fields of the three places, and what all emission shares.
+/// The fields of the places, and what all emission shares.
 pub(crate) struct Values<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) definition: &'a Definition,
@@ -57,11 +65,15 @@ pub(crate) struct Values<'a> {
     pub(crate) head_dim: usize,
     /// Whether `LiveKeys` is read from an array instead of computed from the mask's bounds.
     pub(crate) counted_live_keys: bool,
+    /// What functions of pairs may have as fields of `Relative`.
+    relatives: &'a Relatives,
     fields: HashMap<Place, Vec<Field>>,
     places: HashMap<NodeId, (Place, String)>,
     names: HashMap<Place, Names>,
     /// The roots of functions of their own.
     own: Vec<NodeId>,
+    /// The fields of `Relative`: no other function than those of pairs knows them.
+    relative_names: HashMap<NodeId, String>,
 }
 
 impl<'a> Values<'a> {
@@ -72,6 +84,7 @@ impl<'a> Values<'a> {
         precise: bool,
         head_dim: usize,
         counted_live_keys: bool,
+        relatives: &'a Relatives,
     ) -> Self {
         Values {
             graph,
@@ -81,10 +94,12 @@ impl<'a> Values<'a> {
             precise,
             head_dim,
             counted_live_keys,
+            relatives,
             fields: HashMap::new(),
             places: HashMap::new(),
             names: HashMap::new(),
             own: vec![],
+            relative_names: HashMap::new(),
         }
     }
 
@@ -94,7 +109,20 @@ impl<'a> Values<'a> {
 
     /// Makes fields of what `root` needs, seen from a function of a pair that is given the `given` inputs.
     pub(crate) fn demand(&mut self, root: NodeId, given: &[Input]) {
+        self.demand_from(root, given, false);
+    }
+
+    /// The same for a function that is also given `Relative`.
+    pub(crate) fn demand_of_pair(&mut self, root: NodeId) {
+        self.demand_from(root, &[], true);
+    }
+
+    fn demand_from(&mut self, root: NodeId, given: &[Input], of_pair: bool) {
         if self.is_constant(root) || self.places.contains_key(&root) {
+            return;
+        }
+        if let Some(&at_distance) = self.relatives.get(&root).filter(|_| of_pair) {
+            self.relative_field(root, at_distance);
             return;
         }
         let rate = self.graph.rate(root);
@@ -114,7 +142,7 @@ impl<'a> Values<'a> {
             Some(place) => self.field(root, place),
             None => {
                 for operand in self.graph.op(root).operands() {
-                    self.demand(operand, given);
+                    self.demand_from(operand, given, of_pair);
                 }
             }
         }
@@ -130,7 +158,7 @@ impl<'a> Values<'a> {
         }
         self.demand_slower(root, place);
         self.places.insert(root, (place, name.to_owned()));
-        self.fields.entry(place).or_default().push(Field { node: root, name: name.to_owned() });
+        self.fields.entry(place).or_default().push(Field { node: root, name: name.to_owned(), formula: root });
     }
 
     /// Makes fields of the tile of what [`Values::own_function`] needs.
@@ -145,14 +173,24 @@ impl<'a> Values<'a> {
 
     fn field(&mut self, root: NodeId, place: Place) {
         self.demand_slower(root, place);
-        let wanted = self.field_name(root);
-        let name = self
-            .names
-            .entry(place)
-            .or_insert_with(|| Names::taking(&["batch", "head", "exponent_scale"]))
-            .unique(&wanted);
+        let name = self.unique_name(root, place);
         self.places.insert(root, (place, name.clone()));
-        self.fields.entry(place).or_default().push(Field { node: root, name });
+        self.fields.entry(place).or_default().push(Field { node: root, name, formula: root });
+    }
+
+    fn relative_field(&mut self, root: NodeId, at_distance: NodeId) {
+        if self.relative_names.contains_key(&root) {
+            return;
+        }
+        self.demand_slower(at_distance, Place::Relative);
+        let name = self.unique_name(root, Place::Relative);
+        self.relative_names.insert(root, name.clone());
+        self.fields.entry(Place::Relative).or_default().push(Field { node: at_distance, name, formula: root });
+    }
+
+    fn unique_name(&mut self, root: NodeId, place: Place) -> String {
+        let wanted = self.field_name(root);
+        self.names.entry(place).or_insert_with(|| Names::taking(&["batch", "head", "exponent_scale"])).unique(&wanted)
     }
 
     /// A name that says what a value is: an input's or a parameter's name, or that of the one it is made of.
@@ -223,7 +261,11 @@ impl<'a> Values<'a> {
     pub(crate) fn pair_cost(&self, root: NodeId) -> usize {
         let (mut cost, mut stack, mut seen) = (0, vec![root], std::collections::HashSet::new());
         while let Some(id) = stack.pop() {
-            if self.is_constant(id) || self.places.contains_key(&id) || !seen.insert(id) {
+            if self.is_constant(id)
+                || self.places.contains_key(&id)
+                || self.relative_names.contains_key(&id)
+                || !seen.insert(id)
+            {
                 continue;
             }
             cost += match self.graph.op(id) {
@@ -281,6 +323,12 @@ impl<'a> Values<'a> {
         self.fields.get(&place).map_or(0, Vec::len)
     }
 
+    /// The names and types of a place's fields.
+    pub(crate) fn field_names(&self, place: Place) -> Vec<(String, Type)> {
+        let fields = self.fields.get(&place).map_or(&[][..], Vec::as_slice);
+        fields.iter().map(|field| (field.name.clone(), self.graph.ty(field.node))).collect()
+    }
+
     fn emitter(&self, known: HashMap<NodeId, String>) -> Emitter<'_> {
         Emitter {
             graph: self.graph,
@@ -288,15 +336,29 @@ impl<'a> Values<'a> {
             parameter_names: self.parameter_names,
             known,
             precise: self.precise,
+            key_is_distance: false,
         }
     }
 
     /// Emits a function's body over all fields and the inputs in `given`.
     pub(crate) fn body(&self, roots: &[NodeId], given: &[(Input, &str)]) -> (Vec<String>, Vec<String>) {
-        let mut known: HashMap<NodeId, String> =
-            self.places.iter().map(|(id, (place, name))| (*id, format!("{}.{name}", place.instance()))).collect();
+        let mut known = self.known_fields();
         self.know_inputs(&mut known, given);
         self.emitter(known).emit(roots)
+    }
+
+    /// The same for a function that is also given `Relative`.
+    pub(crate) fn body_of_pair(&self, roots: &[NodeId], given: &[(Input, &str)]) -> (Vec<String>, Vec<String>) {
+        let mut known = self.known_fields();
+        let relative = Place::Relative.instance();
+        known.extend(self.relative_names.iter().map(|(id, name)| (*id, format!("{relative}.{name}"))));
+        self.know_inputs(&mut known, given);
+        self.emitter(known).emit(roots)
+    }
+
+    /// The fields of the tile, the row and the column, by node.
+    fn known_fields(&self) -> HashMap<NodeId, String> {
+        self.places.iter().map(|(id, (place, name))| (*id, format!("{}.{name}", place.instance()))).collect()
     }
 
     /// Emits expressions that see the fields of the tile and the inputs in `given`.
@@ -319,7 +381,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// `struct Tile`, `struct Query` or `struct Key`.
+    /// `struct Tile`, `struct Query`, `struct Key` or `struct Relative`.
     pub(crate) fn declare(&self, place: Place) -> String {
         let mut text = format!("struct {} {{", place.structure());
         let fields = self.fields.get(&place).map_or(&[][..], Vec::as_slice);
@@ -332,7 +394,7 @@ impl<'a> Values<'a> {
         let sizes: Vec<&str> = self.definition.sizes.iter().map(String::as_str).collect();
         for field in fields {
             let names = PrintNames { parameters: &parameters, sizes: &sizes };
-            let formula = print_expression_with(self.graph, field.node, names);
+            let formula = print_expression_with(self.graph, field.formula, names);
             let formula = comment(&formula);
             let formula = if formula.len() > 100 {
                 format!("{}...", formula.chars().take(97).collect::<String>())
@@ -354,6 +416,9 @@ impl<'a> Values<'a> {
             Place::Tile => "Tile load_tile_values(const Arguments& arguments, int batch, int head)",
             Place::Query => "Query load_query(const Arguments& arguments, const Tile& tile, int q, float q_as_float)",
             Place::Key => "Key load_key(const Arguments& arguments, const Tile& tile, int kv, float kv_as_float)",
+            Place::Relative => {
+                "Relative load_relative(const Arguments& arguments, const Tile& tile, int distance, float distance_as_float)"
+            }
         };
         let (statements, values) = self.loaded(place, &roots, None);
         function(signature, &statements, &format!("{{{}}}", values.join(", ")))
@@ -390,23 +455,26 @@ impl<'a> Values<'a> {
             }
             if let Op::Input(input) = self.graph.op(id) {
                 reads_rows |= is_row_array(*input) || (*input == Input::LiveKeys && self.counted_live_keys);
-                known.insert(id, self.loaded_input(*input));
+                let is_distance = place == Place::Relative && *input == Input::Key;
+                known.insert(id, if is_distance { "distance".to_owned() } else { self.loaded_input(*input) });
             }
             if let Op::Cast(Type::Float, a) = self.graph.op(id) {
                 match self.graph.op(*a) {
                     Op::Input(Input::Query) => known.insert(id, "q_as_float".into()),
+                    Op::Input(Input::Key) if place == Place::Relative => known.insert(id, "distance_as_float".into()),
                     Op::Input(Input::Key) => known.insert(id, "kv_as_float".into()),
                     _ => None,
                 };
             }
         }
+        let emitter = |known| Emitter { key_is_distance: place == Place::Relative, ..self.emitter(known) };
         let mut statements = vec![];
         if let Some((cast, Op::Cast(_, position))) = relative.map(|cast| (cast, self.graph.op(cast))) {
-            let (before, text) = self.emitter(known.clone()).emit(&[*position]);
+            let (before, text) = emitter(known.clone()).emit(&[*position]);
             statements = before;
             known.insert(cast, format!("(float)({} - origin)", text[0]));
         }
-        let (rest, values) = self.emitter(known).emit(roots);
+        let (rest, values) = emitter(known).emit(roots);
         statements.extend(rest);
         if reads_rows {
             let row = "const i64 row = ((i64)tile.batch * arguments.heads + tile.head) * arguments.q_len + q;";

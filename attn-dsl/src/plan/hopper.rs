@@ -19,7 +19,7 @@ const STAGES: usize = 2;
 const LIGHT: usize = 8;
 /// Queries of a consumer warpgroup.
 const CONSUMER_ROWS: usize = 64;
-/// Barriers: full and empty of q, k, v and the keys' values.
+/// Barriers: full and empty of q, k, v and the values of keys and distances.
 const BARRIER_BYTES: usize = 8 * (2 + 6 * STAGES);
 /// The number of the tile that a block works on.
 const WORK_BYTES: usize = 8;
@@ -42,6 +42,8 @@ pub(crate) struct HopperTiles {
     pub(crate) key_bias: bool,
     /// Registers of a thread of the producer and of a consumer.
     pub(crate) registers: [usize; 2],
+    /// Copies of the values of distances: with two, a thread reads neighbouring ones at once.
+    pub(crate) relative_copies: usize,
     /// Dynamic shared memory of a block, in bytes.
     pub(crate) shared_memory: usize,
 }
@@ -59,6 +61,14 @@ pub(crate) struct HopperNeeds {
     pub(crate) masked: bool,
     /// 4-byte fields of each key that are kept in shared memory.
     pub(crate) key_fields: usize,
+    /// 4-byte fields of each distance `kv - q` that are kept there.
+    pub(crate) relative_fields: usize,
+}
+
+/// Bytes of one copy of one field of a tile's distances: of two, the second begins 16 banks after the first.
+pub(crate) fn relative_copy_bytes(block_q: usize, block_kv: usize) -> usize {
+    let values = block_q + block_kv;
+    4 * (values + (48 - values % 32) % 32)
 }
 
 fn chunks(columns: usize) -> usize {
@@ -75,7 +85,7 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
     }
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
     let (consumers, block_kv) = match (head.max(value), value) {
-        (1, _) if needs.pair_cost <= LIGHT && needs.key_fields == 0 => (3, 128),
+        (1, _) if needs.pair_cost <= LIGHT && needs.key_fields + needs.relative_fields == 0 => (3, 128),
         // longer tiles cost less per score, but more on a diagonal
         (2, 2) if needs.plain && !needs.masked && needs.key_fields == 0 => (2, 176),
         (..=2, _) | (3, ..=2) => (2, 128),
@@ -90,28 +100,33 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
         false => (0, 0),
     };
     let rings = STAGES * (tile(block_kv, head + value) + block_kv * 4 * needs.key_fields + bias);
-    let rest = ones + rings + BARRIER_BYTES + WORK_BYTES;
-    let available = target.shared_memory_per_block();
-    let both = tile(block_q, head) + tile(block_q, value) + rest;
-    let own_output_tile = both <= available;
-    let shared_memory = if own_output_tile { both } else { tile(block_q, head.max(value)) + rest };
-    if shared_memory > available {
+    let relative = needs.relative_fields * relative_copy_bytes(block_q, block_kv);
+    // a fast read of distances is worth more than an early load of queries
+    let size = |(copies, own_output_tile): (usize, bool)| {
+        let outputs = if own_output_tile { tile(block_q, value) } else { 0 };
+        let queries = tile(block_q, if own_output_tile { head } else { head.max(value) });
+        queries + outputs + ones + rings + BARRIER_BYTES + WORK_BYTES + (STAGES + 1) * copies * relative
+    };
+    let fits = |choice: &(usize, bool)| size(*choice) <= target.shared_memory_per_block();
+    let choices = [(2, true), (2, false), (1, true), (1, false)];
+    let Some((relative_copies, own_output_tile)) = choices.into_iter().find(fits) else {
         return Err("its tiles need more shared memory than a block has");
-    }
-    let registers = match (consumers, needs.key_fields) {
+    };
+    let shared_memory = size((relative_copies, own_output_tile));
+    let registers = match (consumers, needs.key_fields + needs.relative_fields) {
         (3, _) => [32, 160],
         (_, 0) if !needs.key_bias => [24, 240],
         _ => [40, 232],
     };
-    let key_bias = needs.key_bias;
     Ok(HopperTiles {
         block_q,
         block_kv,
         consumers,
         stages: STAGES,
         own_output_tile,
-        key_bias,
+        key_bias: needs.key_bias,
         registers,
+        relative_copies,
         shared_memory,
     })
 }
@@ -120,19 +135,26 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
 mod tests {
     use super::*;
 
+    const PLAIN: HopperNeeds =
+        HopperNeeds { plain: true, pair_cost: 0, key_bias: false, masked: false, key_fields: 0, relative_fields: 0 };
+
     #[test]
     fn every_half_shape_has_tiles() {
         for element in [ElementType::F16, ElementType::Bf16] {
             for head_dim in (8..=256).step_by(8) {
                 for value_dim in (8..=256).step_by(8) {
-                    for needs in
-                        [(true, false, 0), (true, true, 0), (false, true, 0), (false, true, 4), (true, true, 2)]
-                    {
+                    for (plain, masked, key_fields, relative_fields) in [
+                        (true, false, 0, 0),
+                        (true, true, 0, 0),
+                        (false, true, 0, 0),
+                        (false, true, 0, 1),
+                        (false, true, 4, 0),
+                        (true, true, 2, 0),
+                    ] {
                         let shape = Shape::new(element, head_dim, value_dim).unwrap();
-                        for key_bias in [false, needs.0] {
-                            let (plain, masked, key_fields) = needs;
+                        for key_bias in [false, plain] {
                             let pair_cost = if plain { 0 } else { 20 };
-                            let needs = HopperNeeds { plain, pair_cost, key_bias, masked, key_fields };
+                            let needs = HopperNeeds { plain, pair_cost, key_bias, masked, key_fields, relative_fields };
                             let tiles = hopper_forward(shape, Target::Sm90a, needs).unwrap();
                             assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
                             let threads = 128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]);
@@ -144,9 +166,22 @@ mod tests {
         }
     }
 
+    /// Two copies of the values of distances where there is room, half of the banks apart; else one.
+    #[test]
+    fn distances_are_kept_twice_where_there_is_room() {
+        for (head_dim, copies) in [(64, 2), (128, 2), (192, 2), (256, 1)] {
+            let shape = Shape::new(ElementType::Bf16, head_dim, head_dim).unwrap();
+            let needs = HopperNeeds { plain: false, pair_cost: 20, masked: true, relative_fields: 1, ..PLAIN };
+            let tiles = hopper_forward(shape, Target::Sm90a, needs).unwrap();
+            assert_eq!(tiles.relative_copies, copies, "{shape}");
+            let bytes = relative_copy_bytes(tiles.block_q, tiles.block_kv);
+            assert!(bytes % 128 == 64 && bytes >= 4 * (tiles.block_q + tiles.block_kv), "{tiles:?}");
+        }
+    }
+
     #[test]
     fn others_are_refused() {
-        let needs = HopperNeeds { plain: true, pair_cost: 0, key_bias: false, masked: false, key_fields: 0 };
+        let needs = PLAIN;
         let refused =
             |element, target| hopper_forward(Shape::new(element, 64, 64).unwrap(), target, needs).unwrap_err();
         assert!(refused(ElementType::F32, Target::Sm90a).contains("f32"));

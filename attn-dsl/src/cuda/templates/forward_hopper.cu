@@ -54,6 +54,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     const u32 k_full = q_empty + 8, k_empty = k_full + 8 * STAGES, v_full = k_empty + 8 * STAGES, v_empty = v_full + 8 * STAGES;
     //% if keys
     const u32 key_full = v_empty + 8 * STAGES, key_empty = key_full + 8 * STAGES, work_number = key_empty + 8 * STAGES;
+    //% if relatives
+    const u32 relative_ring = work_number + 8;
+    //% endif
     //% else
     const u32 work_number = v_empty + 8 * STAGES;
     //% endif
@@ -121,8 +124,12 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             }
         }
         //% if keys
-        else if (threadIdx.x < 32 + 32 * KEY_WARPS) {   // @{ "a warp computes" if key_bias else "three warps compute" } what varies by key
+        else if (threadIdx.x < 32 + 32 * KEY_WARPS) {   // @{ "a warp computes" if key_bias else "three warps compute" } what varies by @{ "key and by distance" if stage_keys and relatives else "distance" if relatives else "key" }
             RingPlace place = {0, 1};
+            //% if relatives
+            RingPlace previous = {0, 0};   // of the tile before, as its readers see it
+            u32 table = relative_ring, previous_table = relative_ring;
+            //% endif
             for (u32 q_parity = 0;; q_parity ^= 1) {
                 mbarrier_wait(q_full, q_parity);
                 const int number = load_shared_int(work_number);
@@ -144,8 +151,24 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 float offset = lowest;
                 //% endif
                 for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
+                    //% if relatives
+                    // There is a table more than stages: it is filled while the others are read. The tile before stands BLOCK_KV
+                    // keys further on: what has the same distance there is copied.
+                    const bool is_first = kv_tile == last - 1;
+                    if (!is_first) mbarrier_wait(key_full + 8 * previous.stage, previous.parity);
+                    for (int i = threadIdx.x - 32; i < RELATIVE_VALUES; i += 32 * KEY_WARPS) {
+                        const int distance = kv_tile * BLOCK_KV - q_begin + i - BLOCK_Q;
+                        if (is_first || i < BLOCK_KV) store_relative(table, i, load_relative(arguments, tile, distance, (float)distance));
+                        else store_relative(table, i, load_relative_at(previous_table, i - BLOCK_KV));
+                    }
+                    previous = {place.stage, place.parity ^ 1};
+                    previous_table = table;
+                    table = next_relative_table(table, relative_ring);
+                    //% endif
+                    //% if stage_keys or key_bias
                     // positions past the end read what the last one has; nothing of theirs is used
                     auto position = [&](int column) { return min(kv_tile * BLOCK_KV + min(column, BLOCK_KV - 1), kv_len - 1); };
+                    //% endif
                     //% if key_bias
                     const float before = offset;
                     float bias[COLUMNS];
@@ -237,6 +260,11 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         if (threadIdx.x % 128 == 0) mbarrier_arrive(empty);
     };
 
+    //% if relatives
+    u32 relative_table = relative_ring;   // of the tile of keys
+    // from there to the place of this thread's first row and column
+    const u32 my_distances = (BLOCK_Q + lane % 4 * 2 - warp_row - lane / 4) * 4@{ " + lane / 4 % 2 * (RELATIVE_COPY_BYTES - 4)" if relative_copies > 1 else "" };
+    //% endif
     RingPlace place = {0, 0};
     for (u32 q_parity = 0;; q_parity ^= 1) {
         mbarrier_wait(q_full, q_parity);
@@ -287,12 +315,23 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             //% if inline_keys
             const float first_kv_as_float = first_kv;
             //% endif
+            //% if relatives
+            Relative relative[2][2];   // of rows r and columns 8 n + c: the second row has what the first one has 8 columns before
+            auto read_relatives = [&](int n) {
+                if (n == 0) load_relatives(relative[1], relative_table + my_distances - 8 * 4);
+                else relative[1][0] = relative[0][0], relative[1][1] = relative[0][1];
+                load_relatives(relative[0], relative_table + my_distances + n * (8 * 4));
+            };
+            //% endif
             //% if not scaled
 #pragma unroll
             for (int n = 0; n < BLOCK_KV / 8; ++n) {
                 @{ key_columns }
+                //% if relatives
+                read_relatives(n);
+                //% endif
 #pragma unroll
-                for (int e = 0; e < 4; ++e) s[4 * n + e] = @{ "exp2_approx(sigmoid_exponent" if sigmoid else "exponent" if shifted else "weight" }(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2])@{ ")" if sigmoid else "" };
+                for (int e = 0; e < 4; ++e) s[4 * n + e] = @{ "exp2_approx(sigmoid_exponent" if sigmoid else "exponent" if shifted else "weight" }(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2]@{ relative_argument })@{ ")" if sigmoid else "" };
             }
             //% endif
             if constexpr (decltype(kind)::partial) {
@@ -375,12 +414,15 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             bias_offset = load_shared_float(bias_offsets + 8 * place.stage + 4);
             row_max[0] -= rise, row_max[1] -= rise;
             //% endif
-            //% if stage_keys
+            //% if stage_keys or relatives
             weigh(kv_tile, place.stage, kind);
+            //% endif
+            //% if relatives
+            relative_table = next_relative_table(relative_table, relative_ring);
             //% endif
             __syncwarp();
             if (lane == 0) mbarrier_arrive(key_empty + 8 * place.stage);
-            //% if not stage_keys
+            //% if not (stage_keys or relatives)
             weigh(kv_tile, place.stage, kind);
             //% endif
         };
