@@ -7,7 +7,7 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::{Result, bail};
@@ -94,14 +94,13 @@ impl Run {
     /// Reads the run with this id, or the last one, from JSON lines; `file` is what errors call the text.
     pub fn read(text: &str, file: &str, id: Option<&str>) -> Result<Run> {
         let lines = row::lines(text, file)?;
-        let mut ids: Vec<&str> = lines.iter().filter_map(row::Line::run).collect();
-        let last = ids.last().copied();
-        let Some(id) = id.or(last) else {
+        let ids: Vec<&str> = lines.iter().filter_map(row::Line::run).collect();
+        let Some(id) = id.or(ids.last().copied()) else {
             bail!("{file} has no row with a run's id; make rows with `attn bench --json --run ID --out {file}`");
         };
         if !ids.contains(&id) {
-            ids.dedup();
-            bail!("{file} has no run `{id}`; it has {}", ids.join(", "));
+            let ids: BTreeSet<&str> = ids.into_iter().collect();
+            bail!("{file} has no run `{id}`; it has {}", Vec::from_iter(ids).join(", "));
         }
         let mut run = Run {
             id: id.to_owned(),

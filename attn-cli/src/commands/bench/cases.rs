@@ -2,6 +2,7 @@
 //!
 //! Sizes follow the FlashAttention papers: 16384 tokens over batch and length, 2048 features over heads. So does the count of
 //! operations: 4 b h s^2 d forward, half of it where causal, the window's pairs where there is one, 2.5 times that backward.
+//! `attn plot bench` says so under its pictures (`notes` in `plot/bench/chart.rs`).
 
 use attn::DType;
 use attn_cli::measurements::Pass;

@@ -3,10 +3,13 @@
 //! Invariants: only times of one pass, length and type meet in a chart, and of one batch and number of heads in a panel; every
 //! panel has every group, and a group the same bars in all panels, measured or not.
 
+#[cfg(test)]
+pub(super) mod tests;
+
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
-use attn_cli::measurements::{Case, OURS, Pass, Run, is_a_mask, ratio, softmax_beside, tflops};
+use attn_cli::measurements::{Case, OURS, Pass, Round, Run, is_a_mask, ratio, softmax_beside, tflops};
 
 use super::Args;
 use super::peers::{Peer, peers};
@@ -38,6 +41,8 @@ pub(super) struct Group {
 /// A head dimension.
 pub(super) struct Panel {
     pub(super) title: String,
+    /// Batch and heads.
+    pub(super) extents: String,
     /// By group.
     pub(super) cells: Vec<Cell>,
 }
@@ -98,21 +103,25 @@ impl Chart {
                 let case = Case { variant, pass: args.pass, length: args.length, head_dim, dtype, batch, heads };
                 Cell::new(run, &peers, group, &case)
             };
-            let title = format!("head_dim {head_dim} (b = {batch}, h = {heads})");
-            Panel { title, cells: groups.iter().map(cell).collect() }
+            let (title, extents) = (format!("head_dim {head_dim}"), format!("b = {batch}, h = {heads}"));
+            Panel { title, extents, cells: groups.iter().map(cell).collect() }
         });
         let panels: Vec<Panel> = panels.collect();
         let gemm = run.yardstick("cublas", "gemm8192");
+        let shown = run.cases().filter(|(_, case, _)| wanted(case) && variants.contains(&&case.variant));
+        let rounds = rounds(shown.map(|(_, _, rounds)| rounds));
         let pass = if args.pass == Pass::Forward { "Forward" } else { "Backward" };
-        Ok(Chart {
+        let mut chart = Chart {
             title: format!("{pass} pass, length {}, {}, {}", args.length, args.dtype, run.device()),
-            subtitle: format!("TFLOP/s: longer bars are faster. Median of {} of run {}.", rounds(run, &ours), run.id()),
-            notes: notes(args.pass, &groups, &panels),
+            subtitle: format!("TFLOP/s: longer bars are faster. Median of {rounds} of run {}.", run.id()),
+            notes: Vec::new(),
             peers,
             groups,
             panels,
             gemm,
-        })
+        };
+        chart.notes = notes(args.pass, &chart);
+        Ok(chart)
     }
 
     /// Where the axis ends. A mask that kernels may skip pairs of, while all are counted, can exceed every real speed: its bars
@@ -201,15 +210,14 @@ fn extents(run: &Run, ours: &[&Case], head_dim: usize, args: &Args) -> Result<(u
     }
 }
 
-/// How many rounds our cases have.
-fn rounds(run: &Run, ours: &[&Case]) -> String {
-    let counts: BTreeSet<usize> =
-        ours.iter().filter_map(|case| run.rounds(OURS, case)).map(<[_]>::len).filter(|&count| count > 0).collect();
+/// How many rounds cases have that did not fail.
+fn rounds<'a>(cases: impl Iterator<Item = &'a [Round]>) -> String {
+    let counts: BTreeSet<usize> = cases.map(<[_]>::len).filter(|&count| count > 0).collect();
     match (counts.first(), counts.last()) {
         (Some(1), Some(1)) => "1 round".to_owned(),
         (Some(least), Some(most)) if least == most => format!("{most} rounds"),
         (Some(least), Some(most)) => format!("{least} to {most} rounds"),
-        _ => "0 rounds".to_owned(),
+        _ => "no round".to_owned(),
     }
 }
 
@@ -218,29 +226,37 @@ fn counts_masked_pairs(variant: &str) -> bool {
     variant.starts_with("document")
 }
 
-fn notes(pass: Pass, groups: &[Group], panels: &[Panel]) -> Vec<String> {
-    let named = |prefix: &str| groups.iter().map(|group| group.variant.as_str()).find(|name| name.starts_with(prefix));
-    let mut count = match pass {
-        Pass::Forward => "FLOP: 4 b h s\u{b2} d".to_owned(),
-        Pass::Backward => "FLOP: 10 b h s\u{b2} d".to_owned(),
-    };
-    count += ", half of it when causal";
+/// How operations are counted, as `attn bench` and those who time others do, and what else is to know of what is shown.
+fn notes(pass: Pass, chart: &Chart) -> Vec<String> {
+    let named = |prefix: &str| chart.groups.iter().map(|group| &group.variant).find(|name| name.starts_with(prefix));
+    let factor = if pass == Pass::Forward { 4 } else { 10 };
+    let mut count = format!("FLOP: {factor} b h s\u{b2} d for b sequences of length s and h heads, half when causal");
     if let Some(window) = named("window") {
         count += &format!(", the window's pairs for {window}");
     }
     if let Some(document) = named("document") {
-        count += &format!(", all pairs for {document}, also those its mask leaves out");
+        count += &format!(", all pairs for {document}");
     }
     let mut notes = vec![count + "."];
-    let bars = || panels.iter().flat_map(|panel| &panel.cells).flat_map(|cell| &cell.bars);
-    if bars().any(|bar| matches!(bar, Bar::Measured { ratio: Some(_), .. })) {
-        notes.push(
-            "In our bars, x: the time of the fastest other program with this variant over ours, round by round (above 1, ours is faster)."
-                .to_owned(),
-        );
+    let any = |test: &dyn Fn(&Bar) -> bool| {
+        chart.panels.iter().flat_map(|panel| &panel.cells).any(|cell| cell.bars.iter().any(test))
+    };
+    if any(&|bar| matches!(bar, Bar::Measured { ratio: Some(_), .. })) {
+        let factor = "the time of the fastest other program that has the variant over ours, round by round";
+        notes.push(format!("Factors at our bars: {factor}; above 1x ours is faster."));
     }
-    if bars().any(|bar| *bar == Bar::Failed) {
-        notes.push("failed: the program ended with an error.".to_owned());
+    let mut signs = Vec::new();
+    if any(&|bar| bar.tflops() > Some(chart.top())) {
+        signs.push("A torn bar is longer than the axis: its kernel skips pairs that are counted.");
+    }
+    if any(&|bar| *bar == Bar::Absent) {
+        signs.push("No bar: not measured.");
+    }
+    if any(&|bar| *bar == Bar::Failed) {
+        signs.push("Failed: ended with an error.");
+    }
+    if !signs.is_empty() {
+        notes.push(signs.join(" "));
     }
     notes
 }

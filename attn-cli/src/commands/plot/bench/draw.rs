@@ -3,6 +3,9 @@
 //! Invariants: panels share their rows and their axis, so that lengths compare across all; no text lies on another or on a line that
 //! must be seen, and none is cut by the page.
 
+#[cfg(test)]
+mod tests;
+
 use attn_cli::measurements::OURS;
 
 use super::chart::{Bar, Cell, Chart, Group};
@@ -13,7 +16,7 @@ use crate::commands::plot::canvas::{Anchor, BAND, Canvas, FADED, GRID, INK, PAPE
 const WIDTH: f64 = 900.0;
 const MARGIN: f64 = 16.0;
 /// Between panels.
-const GAP: f64 = 18.0;
+const GAP: f64 = 22.0;
 const BAR: f64 = 13.0;
 /// From the top of a bar to that of the next.
 const STEP: f64 = 14.0;
@@ -69,7 +72,10 @@ pub(super) fn svg(chart: &Chart) -> String {
     let width = (WIDTH - MARGIN - left - GAP * (count - 1.0)) / count;
     for (at, panel) in chart.panels.iter().enumerate() {
         let axis = Axis { left: left + at as f64 * (width + GAP), width, top: chart.top() };
-        canvas.text([axis.left, title], &panel.title, Style::new(TEXT).bold());
+        let style = Style::new(TEXT).bold();
+        canvas.text([axis.left, title], &panel.title, style);
+        let after = axis.left + style.width(&panel.title) + 4.0;
+        canvas.text([after, title], &panel.extents, Style::new(SMALL).colour(FADED));
         frame(&mut canvas, &axis, first, bottom);
         // Bars, then lines, then texts: each is seen on what was drawn before.
         let tops = heights.iter().scan(first, |y, height| Some(std::mem::replace(y, *y + height) + PADDING));
@@ -193,7 +199,7 @@ fn fill(canvas: &mut Canvas, peer: &Peer, bar: &Bar, axis: &Axis, y: f64) {
     }
 }
 
-/// The numbers of a bar: its value at its end or behind it, clear of the lines; the ratio at its start.
+/// The numbers of a bar: its value at its end or behind it, the ratio at its start, or behind both where the bar is short.
 fn label(canvas: &mut Canvas, peer: &Peer, bar: &Bar, axis: &Axis, lines: &[f64], y: f64) {
     let style = Style::new(SMALL).bold_if(peer.name == OURS);
     let (tflops, ratio) = match *bar {
@@ -206,24 +212,38 @@ fn label(canvas: &mut Canvas, peer: &Peer, bar: &Bar, axis: &Axis, lines: &[f64]
     };
     let inside = style.colour(peer.colour.ink());
     let end = if tflops > axis.top { axis.right() - 18.0 } else { axis.x(tflops) };
-    let mut start = axis.left;
-    let mut value = number(tflops);
+    let room = Room { right: axis.right(), lines };
+    let value = number(tflops);
+    let value_width = style.width(&value);
+    let (mut start, mut short) = (axis.left, None);
     if let Some(ratio) = ratio {
         let ratio = format!("{ratio:.2}x");
-        let width = style.width(&ratio) + 4.0;
-        if start + width + style.width(&value) + 8.0 < end {
-            canvas.text([start + 4.0, y], &ratio, inside);
-            start += width;
+        let after = start + CLEAR + style.width(&ratio);
+        if after + value_width + 2.0 * CLEAR < end && room.is_free(start + CLEAR, after) {
+            canvas.text([start + CLEAR, y], &ratio, inside);
+            start = after;
         } else {
-            value = format!("{value} ({ratio})");
+            short = Some(format!("({ratio})"));
         }
     }
-    let width = style.width(&value);
-    match place(start, end, axis.right(), width, lines) {
-        Place::Inside(right) => canvas.text([right, y], &value, inside.anchor(Anchor::End)),
-        Place::Behind(left) => canvas.text([left, y], &value, style),
+    let behind = match room.place(start, end, value_width) {
+        Place::Inside(right) => {
+            canvas.text([right, y], &value, inside.anchor(Anchor::End));
+            end
+        }
+        Place::Behind(left) => {
+            canvas.text([left, y], &value, style);
+            left + value_width
+        }
+    };
+    if let Some(ratio) = short {
+        let left = room.behind(behind, style.width(&ratio)).unwrap_or(behind + CLEAR);
+        canvas.text([left, y], &ratio, style);
     }
 }
+
+/// What texts keep from lines and from the ends of bars.
+const CLEAR: f64 = 4.0;
 
 /// A place of a value: its right end inside the bar, or its left end behind.
 #[derive(Debug, PartialEq)]
@@ -232,27 +252,41 @@ enum Place {
     Behind(f64),
 }
 
-/// Finds the place of a value for a bar between two ends: inside at the end, else behind, else further inside, wherever it keeps
-/// clear of lines; behind the bar and the lines if nothing else is left.
-fn place(start: f64, end: f64, right: f64, width: f64, lines: &[f64]) -> Place {
-    const CLEAR: f64 = 4.0;
-    let free = |left: f64| lines.iter().all(|&line| line < left - CLEAR || line > left + width + CLEAR);
-    let inside = |end: f64| (end - 4.0 - width > start + 2.0).then_some(end - 4.0);
-    let behind = |end: f64| (end + 4.0 + width <= right).then_some(end + 4.0);
-    if let Some(at) = inside(end).filter(|at| free(at - width)) {
-        return Place::Inside(at);
+/// The height of a bar in a panel that ends at `right`, with the lines that cross it.
+struct Room<'a> {
+    right: f64,
+    lines: &'a [f64],
+}
+
+impl Room<'_> {
+    fn is_free(&self, left: f64, right: f64) -> bool {
+        self.lines.iter().all(|&line| line <= left - CLEAR || line >= right + CLEAR)
     }
-    if let Some(at) = behind(end).filter(|&at| free(at)) {
-        return Place::Behind(at);
+
+    /// The right end of the last free place in a bar.
+    fn inside(&self, start: f64, end: f64, width: f64) -> Option<f64> {
+        let before = self.lines.iter().filter(|&&line| line <= end + CLEAR).map(|line| line - CLEAR);
+        let ends = before.chain([end]).map(|end| end - CLEAR);
+        ends.filter(|end| end - width > start + CLEAR / 2.0 && self.is_free(end - width, *end)).max_by(f64::total_cmp)
     }
-    let before = lines.iter().filter(|&&line| line <= end + CLEAR).filter_map(|&line| inside(line - CLEAR));
-    if let Some(at) = before.filter(|at| free(at - width)).max_by(f64::total_cmp) {
-        return Place::Inside(at);
+
+    /// The left end of the first free place behind something.
+    fn behind(&self, end: f64, width: f64) -> Option<f64> {
+        let after = self.lines.iter().filter(|&&line| line >= end - CLEAR).map(|line| line + CLEAR);
+        let starts = after.chain([end]).map(|start| start + CLEAR);
+        starts.filter(|start| start + width <= self.right && self.is_free(*start, start + width)).min_by(f64::total_cmp)
     }
-    let after = lines.iter().filter(|&&line| line >= end - CLEAR).filter_map(|&line| behind(line + CLEAR));
-    match after.filter(|&at| free(at)).min_by(f64::total_cmp) {
-        Some(at) => Place::Behind(at),
-        None => inside(end).map_or(Place::Behind(end + 4.0), Place::Inside),
+
+    /// The place of a value for a bar between two ends: in the bar or behind it, rather close to its end than far.
+    fn place(&self, start: f64, end: f64, width: f64) -> Place {
+        let near = |place: f64| (place - end).abs() < 2.0 * CLEAR;
+        match (self.inside(start, end, width), self.behind(end, width)) {
+            (Some(inside), _) if near(inside) => Place::Inside(inside),
+            (_, Some(behind)) if near(behind) => Place::Behind(behind),
+            (Some(inside), _) => Place::Inside(inside),
+            (None, Some(behind)) => Place::Behind(behind),
+            (None, None) => Place::Behind(end + CLEAR),
+        }
     }
 }
 
@@ -263,36 +297,5 @@ fn number(tflops: f64) -> String {
         10.0.. => format!("{tflops:.0}"),
         0.1.. => format!("{tflops:.2}").trim_end_matches('0').trim_end_matches('.').to_owned(),
         _ => format!("{tflops:.4}").trim_end_matches('0').trim_end_matches('.').to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_keep_clear_of_lines() {
-        assert_eq!(place(0.0, 100.0, 200.0, 20.0, &[]), Place::Inside(96.0));
-        assert_eq!(place(0.0, 100.0, 200.0, 20.0, &[90.0]), Place::Behind(104.0), "a line in the way inside");
-        assert_eq!(place(0.0, 15.0, 200.0, 20.0, &[]), Place::Behind(19.0), "a short bar");
-        assert_eq!(place(0.0, 100.0, 110.0, 20.0, &[90.0]), Place::Inside(82.0), "no room behind");
-        assert_eq!(place(0.0, 100.0, 200.0, 20.0, &[90.0, 110.0]), Place::Inside(82.0), "lines on both sides");
-        assert_eq!(place(0.0, 10.0, 200.0, 20.0, &[20.0]), Place::Behind(28.0), "a short bar and a line behind");
-        for line in 0..200 {
-            let line = f64::from(line);
-            for end in 0..180 {
-                let left = match place(0.0, f64::from(end), 200.0, 20.0, &[line]) {
-                    Place::Inside(right) => right - 20.0,
-                    Place::Behind(left) => left,
-                };
-                assert!(left >= 0.0 && (line < left || line > left + 20.0), "bar to {end}, line at {line}: {left}");
-            }
-        }
-    }
-
-    #[test]
-    fn numbers_have_the_digits_that_mean_something() {
-        let shown = [0.0, 1234.4, 67.3, 9.0, 0.25, 0.0123].map(number);
-        assert_eq!(shown, ["0", "1234", "67", "9", "0.25", "0.0123"]);
     }
 }
