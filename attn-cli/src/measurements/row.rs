@@ -83,11 +83,8 @@ impl Line<'_> {
         if self.object.contains_key("error") {
             return Ok(None);
         }
-        let error = match self.object.get("err") {
-            None => None,
-            // An error that is no number, such as that of a NaN, is written as null.
-            Some(value) => Some(value.as_f64().unwrap_or(f64::NAN)),
-        };
+        // An error that is no number, such as that of a NaN, is written as null.
+        let error = self.object.get("err").map(|value| value.as_f64().unwrap_or(f64::NAN));
         Ok(Some(Round { ms: self.positive("ms")?, tflops: self.positive("tflops")?, error }))
     }
 
