@@ -1,4 +1,4 @@
-//! The `attn` command: lists, checks, emits, runs, tests and times attention variants.
+//! The `attn` command: lists, checks, emits, runs, tests, times and plots attention variants.
 //!
 //! Invariants: results go to standard output, everything else to standard error; the exit status is 0 when all went well, 1 when
 //! a variant is wrong, a test misses or a command fails, and 2 for a wrong command line.
@@ -36,6 +36,8 @@ enum Command {
     Selftest(commands::selftest::Args),
     /// Times variants, forward and backward.
     Bench(commands::bench::Args),
+    /// Draws what was measured, as SVG.
+    Plot(commands::plot::Args),
 }
 
 /// How a command ended that did not fail.
@@ -56,6 +58,7 @@ impl Command {
             Command::Run(args) => commands::run::run(args, out),
             Command::Selftest(args) => commands::selftest::run(args, out),
             Command::Bench(args) => commands::bench::run(args, out),
+            Command::Plot(args) => commands::plot::run(args, out),
         }
     }
 }

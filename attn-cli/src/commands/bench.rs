@@ -14,9 +14,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use attn::Attention;
+use attn_cli::measurements::Pass;
 use regex::Regex;
 
-use self::cases::{Pass, Workload, shapes};
+use self::cases::{Workload, shapes};
 use self::measure::{Errors, Inputs};
 use self::report::{Report, Row};
 use crate::Verdict;

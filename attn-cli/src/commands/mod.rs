@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod emit;
 pub(crate) mod list;
+pub(crate) mod plot;
 pub(crate) mod run;
 pub(crate) mod selftest;
 

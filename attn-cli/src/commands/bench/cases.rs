@@ -2,8 +2,10 @@
 //!
 //! Sizes follow the FlashAttention papers: 16384 tokens over batch and length, 2048 features over heads. So does the count of
 //! operations: 4 b h s^2 d forward, half of it where causal, the window's pairs where there is one, 2.5 times that backward.
+//! `attn plot bench` says so under its pictures (`notes` in `plot/bench/chart.rs`).
 
 use attn::DType;
+use attn_cli::measurements::Pass;
 
 /// A variant with a mask, under the name that it has in measurements.
 #[derive(Clone, Copy, Debug)]
@@ -45,24 +47,6 @@ impl Workload {
     /// A length that tells the variant from others: beyond its window.
     pub(super) fn checked_length(&self) -> usize {
         self.window.map_or(512, |window| window + window / 2)
-    }
-}
-
-/// A pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Pass {
-    Forward,
-    Backward,
-}
-
-impl Pass {
-    pub(super) const BOTH: [Pass; 2] = [Pass::Forward, Pass::Backward];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Pass::Forward => "fwd",
-            Pass::Backward => "bwd",
-        }
     }
 }
 

@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use attn::{Attention, DType, Device, Gradients, Output, Parameters, Tensor};
+use attn_cli::measurements::{Pass, median};
 use attn_runtime::testing::{Comparison, Random, Tolerance};
 
-use super::cases::{Pass, Shape, Workload};
+use super::cases::{Shape, Workload};
 use crate::device::time;
 use crate::recipe::measured_parameters;
 
@@ -70,21 +71,20 @@ impl Inputs {
 pub(super) fn pass(attention: &Attention, inputs: &Inputs, pass: Pass, rounds: u32) -> Result<f64> {
     let parameters = inputs.parameters(attention)?;
     match pass {
-        Pass::Forward => median(attention.device(), rounds, || inputs.forward(attention, &parameters).map(drop)),
+        Pass::Forward => median_time(attention.device(), rounds, || inputs.forward(attention, &parameters).map(drop)),
         Pass::Backward => {
             let output = inputs.forward(attention, &parameters)?;
-            median(attention.device(), rounds, || inputs.backward(attention, &parameters, &output).map(drop))
+            median_time(attention.device(), rounds, || inputs.backward(attention, &parameters, &output).map(drop))
         }
     }
 }
 
-fn median(device: &Device, rounds: u32, work: impl Fn() -> Result<()>) -> Result<f64> {
+fn median_time(device: &Device, rounds: u32, work: impl Fn() -> Result<()>) -> Result<f64> {
     for _ in 0..WARM_UP {
         work()?;
     }
-    let mut times = (0..rounds).map(|_| time(device, &work)).collect::<Result<Vec<f64>>>()?;
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    let times = (0..rounds).map(|_| time(device, &work)).collect::<Result<Vec<f64>>>()?;
+    median(times).context("no round was timed")
 }
 
 /// Errors of the slices, each computed once.
