@@ -157,7 +157,7 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
         values
     };
     let mut values = demands(variant.bounds.residual);
-    let needs = HopperNeeds { key_bias: key_bias.is_some(), ..needs(variant, &values, pair, scale) };
+    let needs = HopperNeeds { key_bias: key_bias.is_some(), ..needs(&values, pair, scale) };
     let schedule = match hopper_forward(variant.shape, variant.target, needs) {
         Ok(planned) => Schedule::Hopper(planned),
         Err(_) if terms.is_some() => return forward(whole, false),
@@ -358,7 +358,7 @@ fn keep_relatives(variant: &mut Variant<'_>, pair: NodeId, scale: Option<NodeId>
         if variant.bounds.residual {
             variant.demand_mask(&mut values);
         }
-        needs(variant, &values, regrouped, scale)
+        needs(&values, regrouped, scale)
     };
     if hopper_forward(variant.shape, variant.target, needs).is_err() {
         variant.relatives = Relatives::new();
@@ -374,12 +374,10 @@ fn demand_pair(values: &mut Values<'_>, pair: NodeId, scale: Option<NodeId>) {
     }
 }
 
-fn needs(variant: &Variant<'_>, values: &Values<'_>, pair: NodeId, scale: Option<NodeId>) -> HopperNeeds {
+fn needs(values: &Values<'_>, pair: NodeId, scale: Option<NodeId>) -> HopperNeeds {
     HopperNeeds {
-        plain: scale.is_some(),
         pair_cost: if scale.is_some() { 0 } else { values.pair_cost(pair) },
         key_bias: false,
-        masked: variant.lowered.mask.is_some(),
         key_fields: values.staged_fields(Place::Key),
         relative_fields: values.count(Place::Relative),
     }

@@ -21,8 +21,8 @@ const LIGHT: usize = 8;
 const CONSUMER_ROWS: usize = 64;
 /// Barriers: full and empty of q, k, v and the values of keys and distances.
 const BARRIER_BYTES: usize = 8 * (2 + 6 * STAGES);
-/// The number of the tile that a block works on.
-const WORK_BYTES: usize = 8;
+/// Which tile a block works on.
+const WORK_BYTES: usize = 16;
 
 /// Bytes of a key's row of the slice that its term is, and of the number that a tile's terms are relative to.
 const BIAS_ROW_BYTES: usize = 32;
@@ -51,14 +51,10 @@ pub(crate) struct HopperTiles {
 /// What a variant asks of the tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HopperNeeds {
-    /// Whether a score is the scaled product itself.
-    pub(crate) plain: bool,
-    /// Instructions, about, that turn a product into an exponent or a weight.
+    /// Instructions, about, that turn a product into an exponent or a weight: none where a score is the scaled product itself.
     pub(crate) pair_cost: usize,
-    /// Whether it is one after a term of the key is added to the product, as one more slice of its depth.
+    /// Whether a term of the key is added to the product, as one more slice of its depth.
     pub(crate) key_bias: bool,
-    /// Whether there is a mask.
-    pub(crate) masked: bool,
     /// 4-byte fields of each key that are kept in shared memory.
     pub(crate) key_fields: usize,
     /// 4-byte fields of each distance `kv - q` that are kept there.
@@ -86,8 +82,6 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
     let (consumers, block_kv) = match (head.max(value), value) {
         (1, _) if needs.pair_cost <= LIGHT && needs.key_fields + needs.relative_fields == 0 => (3, 128),
-        // longer tiles cost less per score, but more on a diagonal
-        (2, 2) if needs.plain && !needs.masked && needs.key_fields == 0 => (2, 176),
         (..=2, _) | (3, ..=2) => (2, 128),
         (3, _) => (2, 112),
         _ if needs.key_bias => (2, 64),
@@ -135,26 +129,20 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
 mod tests {
     use super::*;
 
-    const PLAIN: HopperNeeds =
-        HopperNeeds { plain: true, pair_cost: 0, key_bias: false, masked: false, key_fields: 0, relative_fields: 0 };
+    const PLAIN: HopperNeeds = HopperNeeds { pair_cost: 0, key_bias: false, key_fields: 0, relative_fields: 0 };
 
     #[test]
     fn every_half_shape_has_tiles() {
         for element in [ElementType::F16, ElementType::Bf16] {
             for head_dim in (8..=256).step_by(8) {
                 for value_dim in (8..=256).step_by(8) {
-                    for (plain, masked, key_fields, relative_fields) in [
-                        (true, false, 0, 0),
-                        (true, true, 0, 0),
-                        (false, true, 0, 0),
-                        (false, true, 0, 1),
-                        (false, true, 4, 0),
-                        (true, true, 2, 0),
-                    ] {
+                    for (plain, key_fields, relative_fields) in
+                        [(true, 0, 0), (false, 0, 0), (false, 0, 1), (false, 4, 0), (true, 2, 0)]
+                    {
                         let shape = Shape::new(element, head_dim, value_dim).unwrap();
                         for key_bias in [false, plain] {
                             let pair_cost = if plain { 0 } else { 20 };
-                            let needs = HopperNeeds { plain, pair_cost, key_bias, masked, key_fields, relative_fields };
+                            let needs = HopperNeeds { pair_cost, key_bias, key_fields, relative_fields };
                             let tiles = hopper_forward(shape, Target::Sm90a, needs).unwrap();
                             assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
                             let threads = 128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]);
@@ -171,7 +159,7 @@ mod tests {
     fn distances_are_kept_twice_where_there_is_room() {
         for (head_dim, copies) in [(64, 2), (128, 2), (192, 2), (256, 1)] {
             let shape = Shape::new(ElementType::Bf16, head_dim, head_dim).unwrap();
-            let needs = HopperNeeds { plain: false, pair_cost: 20, masked: true, relative_fields: 1, ..PLAIN };
+            let needs = HopperNeeds { pair_cost: 20, relative_fields: 1, ..PLAIN };
             let tiles = hopper_forward(shape, Target::Sm90a, needs).unwrap();
             assert_eq!(tiles.relative_copies, copies, "{shape}");
             let bytes = relative_copy_bytes(tiles.block_q, tiles.block_kv);

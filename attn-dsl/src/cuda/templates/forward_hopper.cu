@@ -1,10 +1,15 @@
 // Tiles all of whose pairs are live, and others: code for them is made apart.
 struct Full { static constexpr bool partial = false; };
 struct Partial { static constexpr bool partial = true; };
-// A tile of queries of one head.
+// A tile of queries of one head; after the last one, a tile of no head.
 struct Work {
     int q_begin, head, batch;
 };
+__device__ __forceinline__ void store_work(u32 slot, const Work& work) { store_shared_16(slot, make_int4(work.q_begin, work.head, work.batch, 0)); }
+__device__ __forceinline__ Work load_work(u32 slot) {
+    const int4 work = load_shared_16(slot);
+    return {work.x, work.y, work.z};
+}
 //% if longest_first
 // Heads are taken in groups whose keys and values fit the L2 cache. Under this mask the last queries see the most keys: within a
 // group they go first, so that what is left at the end is short.
@@ -13,6 +18,7 @@ struct Work {
 //% endif
 __device__ __forceinline__ Work work_at(const Arguments& arguments, int number) {
     const int tiles = (arguments.q_len + BLOCK_Q - 1) / BLOCK_Q;
+    if (number >= tiles * arguments.heads * arguments.batches) return {0, -1, 0};
     //% if longest_first
     const int first = number / (tiles * arguments.head_group) * arguments.head_group;   // of the group, over all batches
     const int heads = min(arguments.head_group, arguments.batches * arguments.heads - first), rest = number - first * tiles;
@@ -53,16 +59,16 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     // of stage i, 8 i bytes on
     const u32 k_full = q_empty + 8, k_empty = k_full + 8 * STAGES, v_full = k_empty + 8 * STAGES, v_empty = v_full + 8 * STAGES;
     //% if keys
-    const u32 key_full = v_empty + 8 * STAGES, key_empty = key_full + 8 * STAGES, work_number = key_empty + 8 * STAGES;
+    const u32 key_full = v_empty + 8 * STAGES, key_empty = key_full + 8 * STAGES, work_slot = key_empty + 8 * STAGES;
     //% if relatives
-    const u32 relative_ring = work_number + 8;
+    const u32 relative_ring = work_slot + 16;
     //% endif
     //% else
-    const u32 work_number = v_empty + 8 * STAGES;
+    const u32 work_slot = v_empty + 8 * STAGES;
     //% endif
 
     if (threadIdx.x == 0) {
-        mbarrier_init(q_full, 1), mbarrier_init(q_empty, CONSUMERS@{ " + KEY_WARPS" if keys else "" });
+        mbarrier_init(q_full, 1), mbarrier_init(q_empty, @{ "4 * " if own_output_tile else "" }CONSUMERS@{ " + KEY_WARPS" if keys else "" });
         for (int stage = 0; stage < STAGES; ++stage) {
             mbarrier_init(k_full + 8 * stage, 1), mbarrier_init(k_empty + 8 * stage, CONSUMERS);
             mbarrier_init(v_full + 8 * stage, 1), mbarrier_init(v_empty + 8 * stage, CONSUMERS);
@@ -89,18 +95,18 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 RingPlace place = {0, 1};   // fresh stages are empty
                 u32 q_parity = 1;
                 for (int number = blockIdx.x;; number = gridDim.x + count_up(arguments.works_taken, works - 1)) {
-                    // consumers learn the number with the queries
+                    const Work work = work_at(arguments, number);
+                    // consumers learn what to do with the queries
                     auto publish = [&](u32 bytes) {
                         mbarrier_wait(q_empty, q_parity);
                         q_parity ^= 1;
-                        store_shared(work_number, number);
+                        store_work(work_slot, work);
                         mbarrier_arrive_expect(q_full, bytes);
                     };
-                    if (number >= works) {
+                    if (work.head < 0) {
                         publish(0);
                         break;
                     }
-                    const Work work = work_at(arguments, number);
                     const int q_begin = work.q_begin, head = work.head, batch = work.batch, kv_head = head / arguments.group;
                     const Tile tile = load_tile_values(arguments, batch, head);
                     const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
@@ -132,11 +138,10 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             //% endif
             for (u32 q_parity = 0;; q_parity ^= 1) {
                 mbarrier_wait(q_full, q_parity);
-                const int number = load_shared_int(work_number);
+                const Work work = load_work(work_slot);
                 __syncwarp();
                 if (lane == 0) mbarrier_arrive(q_empty);
-                if (number >= works) break;
-                const Work work = work_at(arguments, number);
+                if (work.head < 0) break;
                 const int q_begin = work.q_begin, head = work.head, batch = work.batch;
                 const Tile tile = load_tile_values(arguments, batch, head);
                 const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
@@ -260,6 +265,12 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         if (threadIdx.x % 128 == 0) mbarrier_arrive(empty);
     };
 
+    //% if own_output_tile
+    auto release_queries = [&] {   // each warp for itself: it has read the slot, which no product orders
+        __syncwarp();
+        if (lane == 0) mbarrier_arrive(q_empty);
+    };
+    //% endif
     //% if relatives
     u32 relative_table = relative_ring;   // of the tile of keys
     // from there to the place of this thread's first row and column
@@ -268,9 +279,8 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     RingPlace place = {0, 0};
     for (u32 q_parity = 0;; q_parity ^= 1) {
         mbarrier_wait(q_full, q_parity);
-        const int number = load_shared_int(work_number);
-        if (number >= works) break;
-        const Work work = work_at(arguments, number);
+        const Work work = load_work(work_slot);
+        if (work.head < 0) break;
         const int head = work.head, batch = work.batch;
         const Tile tile = load_tile_values(arguments, batch, head);
         const Range range = live_keys_of(arguments, tile, work.q_begin, min(work.q_begin + BLOCK_Q, q_len));
@@ -487,7 +497,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             //% endif
             //% endif
             //% if own_output_tile
-            release(q_empty);
+            release_queries();
             //% endif
 
             mbarrier_wait(v_full + 8 * place.stage, place.parity);
@@ -551,7 +561,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         //% endif
         named_barrier_sync(own_warps, 128);
         //% if own_output_tile
-        if (first >= last) release(q_empty);
+        if (first >= last) release_queries();
         //% endif
 #pragma unroll
         for (int c = 0; c < padded(VALUE_DIM) / 16; ++c) {
