@@ -234,10 +234,10 @@ fn seeds() {
 #[test]
 fn mistakes_are_found() {
     const MISTAKES: [(&str, &str, &[FaultKind]); 4] = [
-        ("publish_shared();\n                __syncwarp();", "__syncwarp();", &[FaultKind::MissingProxyFence]),
+        ("publish_shared();\n                    __syncwarp();", "__syncwarp();", &[FaultKind::MissingProxyFence]),
         (
-            "mbarrier_wait(key_full + 8 * place.stage, place.parity);\n",
-            "",
+            "mbarrier_wait(key_full + 8 * place.stage, place.parity);   // here",
+            "// here",
             &[FaultKind::Race, FaultKind::MissingProxyFence, FaultKind::Uninitialized, FaultKind::OverwrittenInFlight],
         ),
         (
