@@ -12,6 +12,7 @@ mod executor;
 mod machine;
 mod oracle;
 mod parameter;
+mod plan;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod tensor;
@@ -24,5 +25,6 @@ pub use call::ArgumentError;
 pub use device::Device;
 pub use error::Error;
 pub use parameter::{Parameter, ParameterElement, Parameters};
+pub use plan::{Plan, TimedPlan, Tuning};
 pub use tensor::{DType, Element, Location, Tensor, TensorError};
 pub use variant::Variant;
