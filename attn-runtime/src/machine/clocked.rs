@@ -24,6 +24,9 @@ use crate::testing::Random;
 /// Milliseconds of a launch by the kernel's file name; none fails.
 type Times = fn(&str) -> Option<f64>;
 
+/// Questions and what was decided.
+type Answers = Vec<(Vec<String>, Decision)>;
+
 struct Clocked {
     device: SimDevice,
     times: Times,
@@ -32,7 +35,7 @@ struct Clocked {
     running: AtomicBool,
     timed: AtomicUsize,
     launched: Arc<Mutex<Vec<String>>>,
-    decisions: Arc<Mutex<Vec<(Vec<String>, Decision)>>>,
+    decisions: Arc<Mutex<Answers>>,
 }
 
 struct Logged {
