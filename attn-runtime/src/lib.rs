@@ -18,6 +18,7 @@ pub mod sim;
 mod tensor;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod timing;
 mod variant;
 
 pub use attention::{Attention, Gradients, Output};
