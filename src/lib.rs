@@ -37,7 +37,7 @@ pub use attn_dsl::{compile_one, compile_text};
 pub use attn_macros::attention;
 pub use attn_runtime::{
     ArgumentError, Attention, DType, Device, Element, Error, Gradients, Location, Output, Parameter, ParameterElement,
-    Parameters, Tensor, TensorError, Variant,
+    Parameters, Plan, Tensor, TensorError, TimedPlan, Tuning, Variant,
 };
 
 pub use attn_runtime::cuda;

@@ -16,6 +16,7 @@ use crate::executor::KernelExecutor;
 use crate::machine::Machine;
 use crate::oracle::OracleExecutor;
 use crate::parameter::Parameters;
+use crate::plan::{Plan, Tuning};
 use crate::tensor::Tensor;
 use crate::variant::Variant;
 
@@ -82,7 +83,13 @@ pub(crate) trait Executor: Send + Sync {
     /// How many saved rows the backward pass needs.
     fn saved_rows(&self) -> usize;
 
-    fn forward(&self, call: &Call) -> Result<Output, Error>;
+    /// Executors without kernels have nothing to plan.
+    fn forward(&self, call: &Call, plan: Plan) -> Result<Output, Error>;
+
+    /// What was measured and decided so far.
+    fn tunings(&self) -> Vec<Tuning> {
+        vec![]
+    }
 
     fn backward(&self, call: &BackwardCall) -> Result<Gradients, Error>;
 }
@@ -93,11 +100,13 @@ pub struct Attention {
     definition: Arc<Definition>,
     device: Device,
     scale: Option<f32>,
+    plan: Plan,
     executor: Arc<dyn Executor>,
 }
 
 impl Attention {
-    /// Prepares a variant for a device.
+    /// Prepares a variant for a device. Plans are chosen as the environment says: by measurement where `ATTN_AUTOTUNE` is `1`, else
+    /// by rules; [`Attention::plan`] overrides it.
     pub fn new(definition: &Definition, device: &Device) -> Result<Attention, Error> {
         let definition = Arc::new(definition.clone());
         let generated =
@@ -109,7 +118,7 @@ impl Attention {
             #[cfg(feature = "sim")]
             Device::Sim(device) => generated(Arc::new(device.clone()))?,
         };
-        Ok(Attention { definition, device: device.clone(), scale: None, executor })
+        Ok(Attention { definition, device: device.clone(), scale: None, plan: Plan::from_environment(), executor })
     }
 
     /// Prepares the variant of a value of a variant's type. Its parameters are still given to each call.
@@ -128,7 +137,31 @@ impl Attention {
     /// masks composed by `&`, `|` and `!`.
     pub fn mask(self, mask: &str) -> Result<Attention, Error> {
         let masked = Attention::new(&self.definition.with_mask(mask)?, &self.device)?;
-        Ok(Attention { scale: self.scale, ..masked })
+        Ok(Attention { scale: self.scale, plan: self.plan, ..masked })
+    }
+
+    /// Sets how the plans of forward passes are chosen: by rules, by measurement, or by number.
+    ///
+    /// ```no_run
+    /// use attn_runtime::{Attention, DType, Device, Parameters, Plan, Tensor};
+    ///
+    /// let variant = attn_dsl::compile_one("struct Causal { mask: causal }")?;
+    /// let attention = Attention::new(&variant, &Device::cuda(0)?)?.plan(Plan::Autotune);
+    /// let q = Tensor::zeros(DType::BF16, &[4, 16, 4096, 128])?.to_device(attention.device())?;
+    /// attention.forward(&q, &q, &q, &Parameters::new())?; // measures, unless an earlier process did
+    /// for tuning in attention.tunings() {
+    ///     println!("{tuning}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn plan(self, plan: Plan) -> Attention {
+        Attention { plan, ..self }
+    }
+
+    /// What [`Plan::Autotune`] decided so far, in the order of the decisions. Clones share their decisions.
+    pub fn tunings(&self) -> Vec<Tuning> {
+        self.executor.tunings()
     }
 
     /// What runs.
@@ -145,7 +178,7 @@ impl Attention {
     ///
     /// `h` is a multiple of `h_kv`; query head `i` reads head `i / (h / h_kv)` of k and v. Lengths may be 0.
     pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, parameters: &Parameters) -> Result<Output, Error> {
-        self.executor.forward(&self.call([q, k, v], parameters)?)
+        self.executor.forward(&self.call([q, k, v], parameters)?, self.plan)
     }
 
     /// Computes the gradients of a loss, given its gradient in the output and, if it uses the statistic, in the statistic.

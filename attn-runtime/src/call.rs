@@ -47,6 +47,8 @@ pub enum ArgumentError {
         "`output` is not what `forward` of this attention returned: it holds {given} saved rows, {needed} are needed; pass the output of the forward pass on the same device"
     )]
     Saved { given: usize, needed: usize },
+    #[error("there is no plan {plan}: the forward pass of these head dimensions has {plans}, counted from 0")]
+    Plan { plan: usize, plans: usize },
 }
 
 fn suggestion(nearest: &Option<String>, known: &[String]) -> String {

@@ -12,11 +12,13 @@ mod executor;
 mod machine;
 mod oracle;
 mod parameter;
+mod plan;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod tensor;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod timing;
 mod variant;
 
 pub use attention::{Attention, Gradients, Output};
@@ -24,5 +26,6 @@ pub use call::ArgumentError;
 pub use device::Device;
 pub use error::Error;
 pub use parameter::{Parameter, ParameterElement, Parameters};
+pub use plan::{Plan, TimedPlan, Tuning};
 pub use tensor::{DType, Element, Location, Tensor, TensorError};
 pub use variant::Variant;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
-use attn_runtime::cuda::cache::{CacheStatistics, CompilerIdentity};
+use attn_runtime::cuda::cache::{CacheStatistics, CompilerIdentity, Decision, Question};
 use attn_runtime::cuda::testing::nvrtc_for_tests;
 use attn_runtime::cuda::{Compilation, Compile, KernelCache, KernelRequest};
 
@@ -231,6 +231,37 @@ fn a_read_only_folder_still_serves_hits() {
     assert_eq!(cache.statistics(), CacheStatistics { disk_hits: 1, ..CacheStatistics::default() });
     assert_eq!(cache.get(&request("new")).unwrap().cubin, b"new");
     set_mode(0o700);
+}
+
+#[test]
+fn decisions_stand_beside_kernels_and_damage_loses_them_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = in_folder(folder.path());
+    let question = |device| Question::new(cache.identity(), &[device, "source"]);
+    let decision = Decision { chosen: 1, milliseconds: vec![Some(2.0), Some(1.0), None] };
+    assert_eq!(cache.decision(&question("gpu")), None);
+    cache.keep_decision(&question("gpu"), &decision);
+    let later = in_folder(folder.path());
+    assert_eq!(later.decision(&question("gpu")), Some(decision.clone()));
+    assert_eq!(later.decision(&question("another gpu")), None);
+
+    let files =
+        |folder: &Path| -> Vec<_> { std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect() };
+    let [digits] = &files(&folder.path().join("v1"))[..] else { panic!("one decision is in one folder") };
+    let [path] = &files(digits)[..] else { panic!("one decision is one file") };
+    let whole = std::fs::read(path).unwrap();
+    for index in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[index] ^= 0x10;
+        std::fs::write(path, damaged).unwrap();
+        assert_eq!(later.decision(&question("gpu")), None, "byte {index}");
+    }
+    later.keep_decision(&question("gpu"), &decision);
+    assert_eq!(std::fs::read(path).unwrap(), whole);
+
+    let without_disk = KernelCache::in_memory(Arc::<Echo>::default());
+    without_disk.keep_decision(&question("gpu"), &decision);
+    assert_eq!(without_disk.decision(&question("gpu")), None);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use attn::Attention;
+use attn::{Attention, Plan};
 use attn_cli::measurements::Pass;
 use regex::Regex;
 
@@ -50,6 +50,10 @@ pub(crate) struct Args {
     /// How often each pass is timed, after three times to warm up; the median counts
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// The plan of forward passes by its number, as `attn emit --plan list` counts them; if not given, that of the rules, or the
+    /// fastest with ATTN_AUTOTUNE=1
+    #[arg(long, value_name = "N", conflicts_with = "memory")]
+    plan: Option<usize>,
     /// Measures the peak of a GPU's memory over forward and backward pass at growing lengths instead of times
     #[arg(long)]
     memory: bool,
@@ -80,12 +84,24 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
         let inputs = Inputs::new(&shape, &device);
         for (workload, passes) in wanted {
             // One for all shapes: what it compiled serves every length.
-            let prepare = || Ok(Attention::new(&workload.definition()?, &device)?);
+            let prepare = || {
+                let attention = Attention::new(&workload.definition()?, &device)?;
+                Ok(match args.plan {
+                    Some(number) => attention.plan(Plan::Choice(number)),
+                    None => attention,
+                })
+            };
             let attention = prepared.entry(workload.name).or_insert_with(prepare);
             for pass in passes {
                 report.begin(&case_name(workload, pass, &shape));
                 let measured = match (&*attention, &inputs) {
-                    (Ok(attention), Ok(inputs)) => measure::pass(attention, inputs, pass, args.rounds),
+                    (Ok(attention), Ok(inputs)) => {
+                        let known = attention.tunings().len();
+                        let measured = measure::pass(attention, inputs, pass, args.rounds);
+                        // what ATTN_AUTOTUNE=1 decided for this case
+                        attention.tunings()[known..].iter().for_each(|tuning| eprintln!("  plan {tuning}"));
+                        measured
+                    }
                     (Err(error), _) | (_, Err(error)) => Err(anyhow::anyhow!("{error:#}")),
                 };
                 let found = measured.and_then(|ms| {

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use attn_dsl::cuda::{self, Kernel};
@@ -21,6 +22,25 @@ use crate::variant::VariantArgs;
 enum Pass {
     Forward,
     Backward,
+}
+
+/// A plan on a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PlanName {
+    List,
+    Number(usize),
+}
+
+impl FromStr for PlanName {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<PlanName> {
+        match (text, text.parse()) {
+            ("list", _) => Ok(PlanName::List),
+            (_, Ok(number)) => Ok(PlanName::Number(number)),
+            _ => bail!("a plan is a number from 0, or list"),
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -42,6 +62,9 @@ pub(crate) struct Args {
     /// The last extent of v; that of q if not given
     #[arg(long, value_name = "N")]
     value_dim: Option<usize>,
+    /// The plan of the forward pass by its number, 0 if not given; `list` prints the plans there are
+    #[arg(long, value_name = "N|list")]
+    plan: Option<PlanName>,
     /// A folder that gets a file for each kernel; standard output gets one after the other
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -52,9 +75,21 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
     let target = Target::parse(&args.target)?;
     let shape = Shape::new(args.dtype.element(), args.head_dim, args.value_dim.unwrap_or(args.head_dim))?;
     let lowered = lower(&definition).with_context(|| format!("`{}` cannot be computed", definition.name))?;
-    let kernels = match args.pass {
-        Pass::Forward => cuda::forward(&lowered, shape, target)?,
-        Pass::Backward => cuda::backward(&lowered, shape, target)?,
+    let kernels = match (args.pass, args.plan) {
+        (Pass::Forward, None) => cuda::forward(&lowered, shape, target)?,
+        (Pass::Forward, Some(PlanName::List)) => {
+            write!(out, "{}", plans(&cuda::forward_choices(&lowered, shape, target)?))?;
+            return Ok(Verdict::Good);
+        }
+        (Pass::Forward, Some(PlanName::Number(number))) => {
+            let mut plans = cuda::forward_choices(&lowered, shape, target)?;
+            if number >= plans.len() {
+                bail!("there is no plan {number}: the forward pass has {}, see --plan list", plans.len());
+            }
+            plans.swap_remove(number)
+        }
+        (Pass::Backward, None) => cuda::backward(&lowered, shape, target)?,
+        (Pass::Backward, Some(_)) => bail!("the backward pass has one plan: leave --plan out"),
     };
     let mut files: Vec<SourceFile> = kernels.into_iter().map(SourceFile::from).collect();
     if args.pass == Pass::Backward && !lowered.backward.parameters.is_empty() {
@@ -72,6 +107,21 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
         }
     }
     Ok(Verdict::Good)
+}
+
+/// The plans of a forward pass, the one of the rules first, and below each other what the heads of their kernels say.
+fn plans(plans: &[Vec<Kernel>]) -> String {
+    let mut rows = table(&["plan", "queries", "keys", "threads", "shared memory"]);
+    let mut heads = String::new();
+    for (number, kernel) in plans.iter().enumerate().filter_map(|(number, plan)| Some((number, plan.last()?))) {
+        let Kernel { block_q, block_kv, threads, shared_memory, .. } = *kernel;
+        let cells = [block_q, block_kv, threads, shared_memory].map(|cell| cell.to_string());
+        rows.add_row(std::iter::once(number.to_string()).chain(cells));
+        let head = kernel.source.lines().next().unwrap_or_default().trim_start_matches("// ");
+        let head = head.trim_end_matches(" Written by attn from:");
+        heads.push_str(&format!("{number}: {head}\n"));
+    }
+    format!("{rows}\n\n{heads}")
 }
 
 /// A kernel in a file of its own, and what its launch needs to know.

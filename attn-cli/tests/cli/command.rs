@@ -74,6 +74,16 @@ fn emit_prints_or_writes_kernels() {
         assert!(source.contains("__global__") && run.out.contains(file.to_str().unwrap()), "{}", file.display());
     }
 
+    let softmax = |plan| attn(&["emit", "softmax", "--pass", "forward", "--head-dim", "64", "--plan", plan]);
+    softmax("list").ended(0).says("| 0 ").says("1: ").says("tile 128 queries x 128 keys");
+    assert_eq!(softmax("0").ended(0).out, attn(&["emit", "softmax", "--pass", "forward", "--head-dim", "64"]).out);
+    softmax("1").ended(0).says("forward_128x128_").says("BLOCK_Q = 128, BLOCK_KV = 128");
+    softmax("9").ended(1).complains("there is no plan 9");
+    softmax("fast").ended(2).complains("a plan is a number from 0, or list");
+    let others = ["emit", "softmax", "--pass", "forward", "--target", "sm_80", "--plan", "list"];
+    assert!(!attn(&others).ended(0).says("0: ").out.contains("1: "), "the portable schedule has one plan");
+    attn(&["emit", "softmax", "--pass", "backward", "--plan", "0"]).ended(1).complains("leave --plan out");
+
     let wrong = |more: &[&str]| attn(&[&["emit", "sink", "--pass", "forward"], more].concat()).ended(1);
     wrong(&["--target", "sm_70"]).complains("`sm_70` is not a target; use one of sm_80");
     wrong(&["--head-dim", "20"]).complains("multiples of 8");

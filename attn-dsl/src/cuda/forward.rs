@@ -12,18 +12,31 @@ use super::{Kernel, KernelKind};
 use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Type, Unary};
 use crate::lower::{Class, Lowered, SavedRow};
 use crate::plan::{
-    ElementType, HopperNeeds, HopperTiles, Pass, PlanError, Shape, Target, Tiles, hopper_forward, tiles,
+    ElementType, HopperNeeds, HopperTiles, Pass, PlanError, Shape, Target, Tiles, hopper_choices, hopper_forward, tiles,
 };
 use crate::simplify::simplify;
 
 pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
+    Ok(choice(lowered, shape, target, 0)?.0)
+}
+
+/// The kernels of every choice of tiles; those of [`kernels`] first.
+pub(crate) fn choices(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Vec<Kernel>>, PlanError> {
+    let (first, count) = choice(lowered, shape, target, 0)?;
+    let others = (1..count).map(|number| Ok(choice(lowered, shape, target, number)?.0));
+    std::iter::once(Ok(first)).chain(others).collect()
+}
+
+/// The kernels of a choice of tiles by its number, and how many choices there are.
+fn choice(lowered: &Lowered, shape: Shape, target: Target, number: usize) -> Result<(Vec<Kernel>, usize), PlanError> {
     let mut variant = Variant::new(lowered, shape, target);
     let mut kernels = vec![];
     if variant.counts_live_keys() {
         kernels.push(live_keys(&variant));
     }
-    kernels.push(forward(&mut variant, true)?);
-    Ok(kernels)
+    let (kernel, count) = forward(&mut variant, true, number)?;
+    kernels.push(kernel);
+    Ok((kernels, count))
 }
 
 /// One warp a row; see the template.
@@ -106,8 +119,9 @@ fn in_log2_units(graph: &mut Graph, x: NodeId) -> NodeId {
     }
 }
 
-/// The kernel; `split`: whether the terms of row and key may be taken out of the exponent.
-fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> {
+/// The kernel, in the tiles of a choice by its number, and how many choices there are; `split`: whether the terms of row and key
+/// may be taken out of the exponent.
+fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Kernel, usize), PlanError> {
     let lowered = variant.lowered;
     let pass = &lowered.forward;
     let shifted = lowered.class == Class::ShiftedExponential;
@@ -158,9 +172,13 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
     };
     let mut values = demands(variant.bounds.residual);
     let needs = HopperNeeds { key_bias: key_bias.is_some(), ..needs(&values, pair, scale) };
-    let schedule = match hopper_forward(variant.shape, variant.target, needs) {
-        Ok(planned) => Schedule::Hopper(planned),
-        Err(_) if terms.is_some() => return forward(whole, false),
+    let mut choices = 1;
+    let schedule = match hopper_choices(variant.shape, variant.target, needs) {
+        Ok(planned) => {
+            choices = planned.len();
+            Schedule::Hopper(planned[choice])
+        }
+        Err(_) if terms.is_some() => return forward(whole, false, choice),
         Err(why) => {
             values = demands(true);
             let key_fields = values.staged_fields(Place::Key);
@@ -319,17 +337,21 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
             }
             let machinery = Machinery::Portable(&planned);
             let source = variant.source("forward", &summary, &constants, &own, machine, machinery);
-            Ok(kernel(variant, entry, name, kind, source, own, members, (Pass::Forward, planned)))
+            Ok((kernel(variant, entry, name, kind, source, own, members, (Pass::Forward, planned)), choices))
         }
         Schedule::Hopper(planned) => {
             let constants = hopper::constants(variant.shape, &planned, columns.fields, relative_fields);
             let machinery = Machinery::Hopper(&planned);
             let summary = hopper::describe(&planned);
             let source = variant.source("forward_hopper", &summary, &constants, &own, machine, machinery);
-            Ok(Kernel {
+            let name = match choice {
+                0 => name.to_owned(),
+                _ => format!("{name}_{}x{}", planned.block_q, planned.block_kv),
+            };
+            let kernel = Kernel {
                 entry,
                 kind,
-                file_name: file_name(variant, name),
+                file_name: file_name(variant, &name),
                 source,
                 variant_part: own,
                 arguments: members,
@@ -340,7 +362,8 @@ fn forward(variant: &mut Variant<'_>, split: bool) -> Result<Kernel, PlanError> 
                 table_chunk: 0,
                 persistent: true,
                 tiles: None,
-            })
+            };
+            Ok((kernel, choices))
         }
     }
 }

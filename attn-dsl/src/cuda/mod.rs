@@ -96,6 +96,27 @@ pub fn forward(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Ke
     forward::kernels(lowered, shape, target)
 }
 
+/// The kernels of the forward pass in each of the tiles that are worth a measurement, first those of [`forward`]. All compute the
+/// same, up to the order of sums. On targets and for variants of the portable schedule there is one choice.
+///
+/// ```
+/// use attn_dsl::plan::{ElementType, Shape, Target};
+///
+/// let lowered = attn_dsl::lower::lower(&attn_dsl::compile_one("struct Causal { mask: causal }")?)?;
+/// let shape = Shape::new(ElementType::Bf16, 128, 128)?;
+/// for kernels in attn_dsl::cuda::forward_choices(&lowered, shape, Target::Sm90a)? {
+///     let kernel = kernels.last().expect("a forward pass has a kernel");
+///     println!("{} queries x {} keys: {}", kernel.block_q, kernel.block_kv, kernel.file_name);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_choices(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Vec<Kernel>>, PlanError> {
+    forward::choices(lowered, shape, target)
+}
+
 /// The kernels of the backward pass, in the order of their launches. [`reduce_source`] adds up what they leave.
 ///
 /// # Errors

@@ -6,7 +6,12 @@
 //! needs. Two consumers have 240 registers a thread, three have 160, so that three serve only head dimensions up to 64 and
 //! weights that are a short expression of the product.
 //!
-//! Invariant: what the schedule does not take is refused with a reason, and the portable schedule takes it.
+//! # Choices
+//! Rules choose one tile; which is fastest depends on lengths and on what a pair costs, too. [`hopper_choices`] has the few others
+//! that are worth a measurement.
+//!
+//! Invariants: what the schedule does not take is refused with a reason, and the portable schedule takes it; the first choice is that
+//! of the rules, all choices are different and fit shared memory.
 
 use super::{ElementType, Shape, Target};
 
@@ -61,6 +66,13 @@ pub(crate) struct HopperNeeds {
     pub(crate) relative_fields: usize,
 }
 
+impl HopperNeeds {
+    /// Whether the registers of three consumers suffice.
+    fn is_light(&self) -> bool {
+        self.pair_cost <= LIGHT && self.key_fields + self.relative_fields == 0
+    }
+}
+
 /// Bytes of one copy of one field of a tile's distances: of two, the second begins 16 banks after the first.
 pub(crate) fn relative_copy_bytes(block_q: usize, block_kv: usize) -> usize {
     let values = block_q + block_kv;
@@ -80,13 +92,51 @@ pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -
         return Err("wgmma has no products of f32 accuracy");
     }
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
-    let (consumers, block_kv) = match (head.max(value), value) {
-        (1, _) if needs.pair_cost <= LIGHT && needs.key_fields + needs.relative_fields == 0 => (3, 128),
+    let tile = match (head.max(value), value) {
+        (1, _) if needs.is_light() => (3, 128),
         (..=2, _) | (3, ..=2) => (2, 128),
         (3, _) => (2, 112),
         _ if needs.key_bias => (2, 64),
         _ => (2, 80),
     };
+    planned(shape, target, needs, tile)
+}
+
+/// The tiles of the forward pass that are worth a measurement: that of [`hopper_forward`] first, then others that fit.
+pub(crate) fn hopper_choices(
+    shape: Shape,
+    target: Target,
+    needs: HopperNeeds,
+) -> Result<Vec<HopperTiles>, &'static str> {
+    let mut choices = vec![hopper_forward(shape, target, needs)?];
+    // what a thread of a consumer holds of a long tile leaves few registers to a variant
+    let long = needs.pair_cost == 0 && needs.key_fields == 0;
+    let tiles: &[(usize, usize)] = match chunks(shape.head_dim()).max(chunks(shape.value_dim())) {
+        1 if needs.is_light() => &[(3, 128), (2, 128), (3, 112)],
+        1 => &[(2, 128), (2, 112)],
+        2 if long => &[(2, 128), (2, 176), (2, 112)],
+        2 => &[(2, 128), (2, 112)],
+        3 => &[(2, 112), (2, 96)],
+        _ if needs.key_bias => &[(2, 64), (2, 48)],
+        _ => &[(2, 80), (2, 64)],
+    };
+    for &tile in tiles {
+        let known = choices.iter().any(|choice| (choice.consumers, choice.block_kv) == tile);
+        if let (false, Ok(planned)) = (known, planned(shape, target, needs, tile)) {
+            choices.push(planned);
+        }
+    }
+    Ok(choices)
+}
+
+/// The tiles for a number of consumers and of keys, if shared memory has room.
+fn planned(
+    shape: Shape,
+    target: Target,
+    needs: HopperNeeds,
+    (consumers, block_kv): (usize, usize),
+) -> Result<HopperTiles, &'static str> {
+    let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
     let block_q = consumers * CONSUMER_ROWS;
     let tile = |rows: usize, chunks: usize| rows * chunks * CHUNK_ROW_BYTES;
     let (ones, bias) = match needs.key_bias {
@@ -131,6 +181,37 @@ mod tests {
 
     const PLAIN: HopperNeeds = HopperNeeds { pair_cost: 0, key_bias: false, key_fields: 0, relative_fields: 0 };
 
+    /// The first choice is that of the rules; all fit, and no two are the same tile.
+    fn check_choices(shape: Shape, needs: HopperNeeds) {
+        let choices = hopper_choices(shape, Target::Sm90a, needs).unwrap();
+        assert_eq!(choices[0], hopper_forward(shape, Target::Sm90a, needs).unwrap());
+        for (at, tiles) in choices.iter().enumerate() {
+            assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
+            let registers = 128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]);
+            assert!(registers <= 65536, "{shape}: {tiles:?}");
+            assert!(tiles.block_kv.is_multiple_of(16) && tiles.block_q == 64 * tiles.consumers, "{shape}: {tiles:?}");
+            let is_same = |other: &HopperTiles| [other.block_q, other.block_kv] == [tiles.block_q, tiles.block_kv];
+            assert!(!choices[..at].iter().any(is_same), "{shape}: {choices:?}");
+        }
+    }
+
+    #[test]
+    fn choices_are_those_of_the_head_dimension() {
+        let choices = |head_dim: usize, needs| {
+            let shape = Shape::new(ElementType::Bf16, head_dim, head_dim).unwrap();
+            let choices = hopper_choices(shape, Target::Sm90a, needs).unwrap();
+            choices.iter().map(|tiles| (tiles.consumers, tiles.block_kv)).collect::<Vec<_>>()
+        };
+        let heavy = HopperNeeds { pair_cost: 20, ..PLAIN };
+        assert_eq!(choices(64, PLAIN), [(3, 128), (2, 128), (3, 112)]);
+        assert_eq!(choices(64, heavy), [(2, 128), (2, 112)]);
+        assert_eq!(choices(128, PLAIN), [(2, 128), (2, 176), (2, 112)]);
+        assert_eq!(choices(128, heavy), [(2, 128), (2, 112)]);
+        assert_eq!(choices(192, PLAIN), [(2, 112), (2, 96)]);
+        assert_eq!(choices(256, PLAIN), [(2, 80), (2, 64)]);
+        assert_eq!(choices(256, HopperNeeds { key_bias: true, ..PLAIN }), [(2, 64), (2, 48)]);
+    }
+
     #[test]
     fn every_half_shape_has_tiles() {
         for element in [ElementType::F16, ElementType::Bf16] {
@@ -143,10 +224,7 @@ mod tests {
                         for key_bias in [false, plain] {
                             let pair_cost = if plain { 0 } else { 20 };
                             let needs = HopperNeeds { pair_cost, key_bias, key_fields, relative_fields };
-                            let tiles = hopper_forward(shape, Target::Sm90a, needs).unwrap();
-                            assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
-                            let threads = 128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]);
-                            assert!(threads <= 65536, "{shape}: {tiles:?}");
+                            check_choices(shape, needs);
                         }
                     }
                 }

@@ -16,7 +16,7 @@ pub use portable::{Pass, Tiles};
 pub use shape::{ElementType, Shape};
 pub use target::Target;
 
-pub(crate) use hopper::{HopperNeeds, HopperTiles, hopper_forward, relative_copy_bytes};
+pub(crate) use hopper::{HopperNeeds, HopperTiles, hopper_choices, hopper_forward, relative_copy_bytes};
 pub(crate) use portable::{TABLE_CHUNK, tiles};
 
 /// Why no kernel can be planned.

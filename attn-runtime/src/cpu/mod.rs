@@ -25,6 +25,7 @@ use self::program::Program;
 use crate::attention::{Executor, Gradients, Output};
 use crate::call::{BackwardCall, Call};
 use crate::error::Error;
+use crate::plan::Plan;
 
 /// Query rows of a tile.
 const ROWS: usize = 64;
@@ -76,7 +77,7 @@ impl Executor for CpuExecutor {
         self.lowered.forward.saved.len()
     }
 
-    fn forward(&self, call: &Call) -> Result<Output, Error> {
+    fn forward(&self, call: &Call, _plan: Plan) -> Result<Output, Error> {
         forward::forward(self, call)
     }
 

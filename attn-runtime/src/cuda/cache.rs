@@ -2,8 +2,9 @@
 //!
 //! In memory, concurrent callers of one request wait for a single compilation and share its outcome; a failure is handed
 //! to those who waited and then forgotten. On disk, entries are named by a hash of all that they depend on and validated
-//! when read. Without a usable folder the cache works in memory and says so once.
+//! when read. Beside them stand decisions: which of several kernels was the fastest. Without a usable folder the cache works in memory and says so once.
 
+mod decision;
 mod entry;
 mod key;
 mod root;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+pub use decision::{Decision, Question};
 pub use key::{CompilerIdentity, KernelKey, KernelRequest};
 
 use super::nvrtc::{Compilation, Nvrtc, NvrtcError};
@@ -152,6 +154,11 @@ impl<C: Compile> KernelCache<C> {
         &self.compiler
     }
 
+    /// What tells the compiler's output from that of any other.
+    pub fn identity(&self) -> &CompilerIdentity {
+        &self.identity
+    }
+
     /// The folder, where there is one.
     pub fn folder(&self) -> Option<&Path> {
         self.store.as_ref().map(Store::root)
@@ -203,6 +210,18 @@ impl<C: Compile> KernelCache<C> {
         self.slots().remove(&key);
         if let Some(Err(error)) = self.store.as_ref().map(|store| store.remove(key)) {
             self.disk_failure(&format!("an entry could not be removed: {error}"));
+        }
+    }
+
+    /// The decision that was kept for a question, in this process or another; none where there is none that validates.
+    pub fn decision(&self, question: &Question) -> Option<Decision> {
+        self.store.as_ref()?.read_decision(question)
+    }
+
+    /// Keeps a decision for later processes, where there is a folder.
+    pub fn keep_decision(&self, question: &Question, decision: &Decision) {
+        if let Some(Err(error)) = self.store.as_ref().map(|store| store.write_decision(question, decision)) {
+            self.disk_failure(&format!("a decision could not be written: {error}"));
         }
     }
 

@@ -141,6 +141,15 @@ impl CudaDevice {
         self.inner.stream.cu_stream() as usize as u64
     }
 
+    /// Whether work that is issued now is recorded into a graph instead of done. Waiting would break the recording.
+    pub fn is_capturing(&self) -> Result<bool, CudaError> {
+        self.bind()?;
+        // SAFETY: the stream lives as long as this device object.
+        let status = unsafe { result::stream::is_capturing(self.inner.stream.cu_stream()) };
+        let status = status.map_err(failed("asking whether a graph is recorded"))?;
+        Ok(status != sys::CUstreamCaptureStatus_enum::CU_STREAM_CAPTURE_STATUS_NONE)
+    }
+
     /// Waits until everything issued so far is done. Failures of kernels launched earlier come to light here.
     pub fn synchronize(&self) -> Result<(), CudaError> {
         self.inner.stream.synchronize().map_err(failed("waiting for the GPU"))

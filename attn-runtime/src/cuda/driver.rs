@@ -28,7 +28,7 @@ const FOLDERS: [&str; 6] = [
 ];
 
 /// Every function that is reached through the binding.
-const FUNCTIONS: [&str; 37] = [
+const FUNCTIONS: [&str; 38] = [
     "cuInit",
     "cuDriverGetVersion",
     "cuGetErrorName",
@@ -44,6 +44,7 @@ const FUNCTIONS: [&str; 37] = [
     "cuStreamCreate",
     "cuStreamDestroy_v2",
     "cuStreamSynchronize",
+    "cuStreamIsCapturing",
     "cuMemGetInfo_v2",
     "cuMemAlloc_v2",
     "cuMemFree_v2",

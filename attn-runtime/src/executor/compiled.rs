@@ -1,6 +1,6 @@
 //! Kernels of a variant, compiled and loaded on first use and kept for the executor's life.
 //!
-//! Invariant: one entry per pass, element type and head dimensions; a failure is not kept.
+//! Invariant: one entry per pass, element type, head dimensions and plan; a failure is not kept.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,7 +10,7 @@ use attn_dsl::lower::Lowered;
 use attn_dsl::plan::{ElementType, Shape, Target};
 use rayon::prelude::*;
 
-use crate::call::Problem;
+use crate::call::{ArgumentError, Problem};
 use crate::error::Error;
 use crate::machine::{KernelSource, LoadedKernel, Machine};
 use crate::tensor::DType;
@@ -21,14 +21,17 @@ pub(super) struct Compiled {
     pub(super) kernel: Arc<dyn LoadedKernel>,
 }
 
-type Pass = Arc<Vec<Compiled>>;
+pub(super) type Pass = Arc<Vec<Compiled>>;
+
+/// By shape and number of the plan.
+type Kept = HashMap<(Shape, usize), Pass>;
 
 /// The kernels of one variant on one machine.
 pub(super) struct Library {
     lowered: Arc<Lowered>,
     machine: Arc<dyn Machine>,
-    forward: Mutex<HashMap<Shape, Pass>>,
-    backward: Mutex<HashMap<Shape, Pass>>,
+    forward: Mutex<Kept>,
+    backward: Mutex<Kept>,
     reduce: OnceLock<Arc<dyn LoadedKernel>>,
     copy: OnceLock<Arc<dyn LoadedKernel>>,
 }
@@ -56,23 +59,43 @@ impl Library {
 
     pub(super) fn forward(&self, problem: &Problem) -> Result<Pass, Error> {
         let shape = shape_of(problem)?;
-        self.pass(&self.forward, shape, |target| Ok(generate::forward(&self.lowered, shape, target)?))
+        self.pass(&self.forward, (shape, 0), |target| Ok(generate::forward(&self.lowered, shape, target)?))
+    }
+
+    /// The kernels of every plan of the forward pass; the first are those of [`Library::forward`].
+    pub(super) fn forward_plans(&self, problem: &Problem) -> Result<Vec<Vec<Source>>, Error> {
+        Ok(generate::forward_choices(&self.lowered, shape_of(problem)?, self.machine.target()?)?)
+    }
+
+    /// The kernels of one of them, which has this number and these sources.
+    pub(super) fn forward_plan(&self, problem: &Problem, number: usize, plan: &[Source]) -> Result<Pass, Error> {
+        self.pass(&self.forward, (shape_of(problem)?, number), |_| Ok(plan.to_vec()))
+    }
+
+    /// The kernels of the plan with this number.
+    pub(super) fn forward_choice(&self, problem: &Problem, number: usize) -> Result<Pass, Error> {
+        let shape = shape_of(problem)?;
+        self.pass(&self.forward, (shape, number), |target| {
+            let plans = generate::forward_choices(&self.lowered, shape, target)?;
+            let missing = ArgumentError::Plan { plan: number, plans: plans.len() };
+            Ok(plans.into_iter().nth(number).ok_or(missing)?)
+        })
     }
 
     pub(super) fn backward(&self, problem: &Problem) -> Result<Pass, Error> {
         let shape = shape_of(problem)?;
-        self.pass(&self.backward, shape, |target| Ok(generate::backward(&self.lowered, shape, target)?))
+        self.pass(&self.backward, (shape, 0), |target| Ok(generate::backward(&self.lowered, shape, target)?))
     }
 
     /// The lock is not held while kernels compile: a thread that waits for the others of its pool may take up another call of
     /// this executor meanwhile, and would wait for itself. Machines make a kernel once, however many ask for it.
     fn pass(
         &self,
-        kept: &Mutex<HashMap<Shape, Pass>>,
-        shape: Shape,
+        kept: &Mutex<Kept>,
+        key: (Shape, usize),
         generate: impl FnOnce(Target) -> Result<Vec<Source>, Error>,
     ) -> Result<Pass, Error> {
-        if let Some(pass) = kept.lock().unwrap_or_else(PoisonError::into_inner).get(&shape) {
+        if let Some(pass) = kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(pass.clone());
         }
         let target = self.machine.target()?;
@@ -88,7 +111,7 @@ impl Library {
         };
         let pass: Result<Vec<Compiled>, Error> = generate(target)?.into_par_iter().map(compile).collect();
         let pass = Arc::new(pass?);
-        Ok(kept.lock().unwrap_or_else(PoisonError::into_inner).entry(shape).or_insert(pass).clone())
+        Ok(kept.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(pass).clone())
     }
 
     /// The kernel that adds partial sums.

@@ -8,21 +8,25 @@
 
 mod align;
 mod compiled;
+mod forward;
 mod gradients;
 mod pack;
+mod tune;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use attn_dsl::cuda::{Argument, KernelKind, Length, RowArray, TensorRole};
 use attn_dsl::lower::{Class, Lowered, SavedRow};
 
 use self::compiled::{Compiled, Library};
 use self::pack::{Bindings, Packed};
+use self::tune::Tuned;
 use crate::attention::{Executor, Gradients, Output};
 use crate::call::{BackwardCall, Call, Problem};
 use crate::error::Error;
 use crate::machine::{DeviceMemory, KernelLaunch, Machine};
+use crate::plan::{Plan, Tuning};
 use crate::tensor::{DType, Tensor};
 
 /// Runs one lowered variant on one machine.
@@ -31,6 +35,15 @@ pub(crate) struct KernelExecutor {
     machine: Arc<dyn Machine>,
     library: Library,
     works_taken: OnceLock<Box<dyn DeviceMemory>>,
+    tuned: Mutex<Tuned>,
+}
+
+/// A launch with its arguments, which can be issued more than once.
+#[derive(Clone)]
+struct Ready<'a> {
+    compiled: &'a Compiled,
+    launch: KernelLaunch,
+    argument: Vec<u8>,
 }
 
 impl KernelExecutor {
@@ -40,6 +53,7 @@ impl KernelExecutor {
             lowered,
             machine,
             works_taken: OnceLock::new(),
+            tuned: Mutex::default(),
         }
     }
 
@@ -55,8 +69,18 @@ impl KernelExecutor {
 
     /// Launches one kernel of a pass.
     fn launch(&self, call: &Call, compiled: &Compiled, grid: [usize; 3], bindings: &Bindings<'_>) -> Result<(), Error> {
+        self.ready(compiled, grid, bindings)?.map_or(Ok(()), |ready| self.issue(call, ready))
+    }
+
+    /// The launch of a kernel; none where there is nothing to compute.
+    fn ready<'a>(
+        &self,
+        compiled: &'a Compiled,
+        grid: [usize; 3],
+        bindings: &Bindings<'_>,
+    ) -> Result<Option<Ready<'a>>, Error> {
         if grid.contains(&0) {
-            return Ok(()); // nothing to compute
+            return Ok(None);
         }
         let packed = Packed::of(&compiled.source.arguments, &self.lowered.definition, bindings, &*self.machine)?;
         let launch = KernelLaunch {
@@ -64,10 +88,15 @@ impl KernelExecutor {
             threads: compiled.source.threads,
             shared_memory: compiled.source.shared_memory,
         };
+        Ok(Some(Ready { compiled, launch, argument: packed.into_bytes() }))
+    }
+
+    /// Issues a launch to the machine.
+    fn issue(&self, call: &Call, ready: Ready<'_>) -> Result<(), Error> {
+        let Ready { compiled, launch, argument } = ready;
         // SAFETY: the bytes follow the list that declared the kernel's parameter, and the addresses are those of tensors and
         // buffers whose extents the call's validation and the allocations of this module fix.
-        unsafe { compiled.kernel.launch(launch, packed.into_bytes(), &self.named(call)) }?;
-        Ok(())
+        unsafe { compiled.kernel.launch(launch, argument, &self.named(call)) }
     }
 
     /// The blocks of a kernel, by what it computes.
@@ -155,37 +184,17 @@ impl Executor for KernelExecutor {
         self.lowered.forward.saved.len()
     }
 
-    fn forward(&self, call: &Call) -> Result<Output, Error> {
-        let problem = &call.problem;
-        let kernels = self.library.forward(problem)?;
-        let output = self.allocate("output", problem.dtype, &problem.output_shape())?;
-        let rows = self.lowered.forward.saved.iter();
-        let saved: Vec<Tensor> = rows
-            .map(|row| self.allocate(saved_name(*row), DType::F32, &problem.row_shape()))
-            .collect::<Result<_, _>>()?;
-        let live_keys = self.live_keys(&kernels, problem)?;
-        let zero = self.zero(call)?;
+    fn forward(&self, call: &Call, plan: Plan) -> Result<Output, Error> {
+        let kernels = match plan {
+            Plan::Rules => self.library.forward(&call.problem)?,
+            Plan::Autotune => self.tuned_forward(call)?,
+            Plan::Choice(number) => self.library.forward_choice(&call.problem, number)?,
+        };
+        self.run_forward(call, &kernels)
+    }
 
-        let (q, k, v) =
-            (self.aligned(call, "q", &call.q)?, self.aligned(call, "k", &call.k)?, self.aligned(call, "v", &call.v)?);
-        let mut bindings = Bindings::default();
-        bind_call(&mut bindings, call, [&q, &k, &v])?;
-        bindings.zero = zero.as_ref().map(|memory| memory.address());
-        bindings.tensor(TensorRole::Output, &output);
-        for (row, tensor) in self.lowered.forward.saved.iter().zip(&saved) {
-            bindings.row(RowArray::Saved(*row), tensor.device_address()?);
-        }
-        if let Some(buffer) = &live_keys {
-            bindings.row(RowArray::LiveKeys, buffer.address());
-        }
-        bindings.works_taken =
-            kernels.iter().any(|compiled| compiled.source.persistent).then(|| self.works_taken()).transpose()?;
-        for compiled in kernels.iter() {
-            self.launch(call, compiled, self.grid(compiled, problem), &bindings)?;
-        }
-        let has_statistic = self.lowered.forward.saved.first() == Some(&SavedRow::Statistic);
-        let statistic = has_statistic.then(|| saved[0].clone());
-        Ok(Output { output, statistic, saved })
+    fn tunings(&self) -> Vec<Tuning> {
+        self.tunings()
     }
 
     fn backward(&self, backward: &BackwardCall) -> Result<Gradients, Error> {

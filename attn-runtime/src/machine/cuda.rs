@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use attn_dsl::plan::Target;
 
-use super::{DeviceMemory, KernelLaunch, KernelSource, LoadedKernel, Machine};
+use super::{Clock, Decision, DeviceMemory, KernelLaunch, KernelSource, LoadedKernel, Machine};
+use crate::cuda::cache::{CompilerIdentity, Question};
 use crate::cuda::{
-    Buffer, CudaDevice, Kernel, KernelArgument, KernelCache, KernelRequest, Launch, LoadError, Module,
+    Buffer, CudaDevice, Event, Kernel, KernelArgument, KernelCache, KernelRequest, Launch, LoadError, Module,
     TensorDescription, TensorMap,
 };
 use crate::error::Error;
@@ -43,6 +44,10 @@ impl Machine for CudaDevice {
         Ok(TensorMap::encode(self, description)?.to_bytes())
     }
 
+    fn clock(&self) -> Option<&dyn Clock> {
+        Some(self)
+    }
+
     fn compile(&self, source: &KernelSource<'_>) -> Result<Arc<dyn LoadedKernel>, Error> {
         let cache = KernelCache::shared()?;
         let request = KernelRequest::new(source.text, source.file_name, source.target.name());
@@ -54,6 +59,40 @@ impl Machine for CudaDevice {
         kernel.set_dynamic_shared_memory(source.shared_memory as usize)?;
         Ok(Arc::new(CudaKernel { kernel, device: self.clone() }))
     }
+}
+
+impl Clock for CudaDevice {
+    fn is_running(&self) -> bool {
+        // a driver that refuses to say is recording another stream's work
+        !self.is_capturing().unwrap_or(true)
+    }
+
+    fn time(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<f64, Error> {
+        let (start, end) = (Event::new(self)?, Event::new(self)?);
+        start.record()?;
+        work()?;
+        end.record()?;
+        Ok(f64::from(start.elapsed_ms(&end)?))
+    }
+
+    fn decision(&self, question: &[&str]) -> Option<Decision> {
+        let cache = KernelCache::shared().ok()?;
+        cache.decision(&on_device(self, cache.identity(), question))
+    }
+
+    fn keep_decision(&self, question: &[&str], decision: &Decision) {
+        if let Ok(cache) = KernelCache::shared() {
+            cache.keep_decision(&on_device(self, cache.identity(), question), decision);
+        }
+    }
+}
+
+/// A question, asked of such a device with its driver and the compiler of its kernels.
+fn on_device(device: &CudaDevice, compiler: &CompilerIdentity, question: &[&str]) -> Question {
+    let (major, minor) = device.driver_version();
+    let driver = format!("driver for CUDA {major}.{minor}");
+    let multiprocessors = format!("{} multiprocessors", device.multiprocessors());
+    Question::new(compiler, &[&[device.name(), &driver, &multiprocessors], question].concat())
 }
 
 impl DeviceMemory for Buffer {

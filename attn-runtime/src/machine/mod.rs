@@ -6,6 +6,8 @@
 //! Invariants: work on one machine is done in the order in which it was issued; memory and kernels belong to the machine that
 //! made them.
 
+#[cfg(all(test, feature = "sim", feature = "testing"))]
+mod clocked;
 mod cuda;
 
 use std::fmt;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 
 use attn_dsl::plan::Target;
 
+pub(crate) use crate::cuda::cache::Decision;
 pub(crate) use crate::cuda::{TensorDescription, TensorElement, TensorSwizzle};
 use crate::error::Error;
 use crate::tensor::Location;
@@ -40,8 +43,28 @@ pub(crate) trait Machine: Send + Sync {
     /// What a kernel needs to copy boxes of a tensor.
     fn tensor_map(&self, description: &TensorDescription<'_>) -> Result<[u8; 128], Error>;
 
+    /// Its clock, where the time that a kernel takes says something.
+    fn clock(&self) -> Option<&dyn Clock> {
+        None
+    }
+
     /// Makes a kernel ready to launch.
     fn compile(&self, source: &KernelSource<'_>) -> Result<Arc<dyn LoadedKernel>, Error>;
+}
+
+/// The clock of a machine, and its memory of what was found out with it.
+pub(crate) trait Clock: Send + Sync {
+    /// Whether work that is issued now is done now, so that it can be timed.
+    fn is_running(&self) -> bool;
+
+    /// Milliseconds that the machine needs for what `work` issues. Waits for it.
+    fn time(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<f64, Error>;
+
+    /// What was decided before, maybe by another process, on such a machine, for a question: all else that the decision depends on.
+    fn decision(&self, question: &[&str]) -> Option<Decision>;
+
+    /// Keeps a decision, as long as possible.
+    fn keep_decision(&self, question: &[&str], decision: &Decision);
 }
 
 /// Bytes in a machine's memory; freed when dropped, after the work that was issued before.

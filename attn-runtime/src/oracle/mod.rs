@@ -20,6 +20,7 @@ use crate::attention::{Executor, Gradients, Output};
 use crate::call::{BackwardCall, Call};
 use crate::error::Error;
 use crate::parameter::Parameters;
+use crate::plan::Plan;
 use crate::tensor::{DType, Tensor};
 
 #[cfg(feature = "testing")]
@@ -48,7 +49,7 @@ impl Executor for OracleExecutor {
         0
     }
 
-    fn forward(&self, call: &Call) -> Result<Output, Error> {
+    fn forward(&self, call: &Call, _plan: Plan) -> Result<Output, Error> {
         let problem = &call.problem;
         let NaiveOutput { output, statistic, .. } = Naive::new(&self.definition, call)?.forward();
         let statistic =

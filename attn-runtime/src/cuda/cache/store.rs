@@ -1,4 +1,4 @@
-//! Entries on disk: `<root>/v1/<first two digits of the key>/<key>.attnk`.
+//! Entries on disk: `<root>/v1/<first two digits of the key>/<key>.attnk`, and decisions beside them, `.attnd`.
 //!
 //! A writer fills a temporary file of its own in the entry's folder and renames it, so that a reader sees a whole entry or
 //! none; two writers of one entry write the same bytes, and the last one wins. Readers open exact names and never list
@@ -10,6 +10,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::decision::{self, Decision, Question};
 use super::entry;
 use super::key::{Identified, KernelKey};
 use crate::cuda::nvrtc::Compilation;
@@ -70,12 +71,29 @@ impl Store {
     }
 
     pub(crate) fn write(&self, identified: &Identified, compilation: &Compilation) -> io::Result<()> {
-        let path = self.path(identified.key);
+        self.write_whole(&self.path(identified.key), &entry::encode(identified, compilation))
+    }
+
+    pub(crate) fn decision_path(&self, question: &Question) -> PathBuf {
+        let name = question.name();
+        self.root.join("v1").join(&name[..2]).join(format!("{name}.attnd"))
+    }
+
+    /// The decision of a question; none where there is none that validates.
+    pub(crate) fn read_decision(&self, question: &Question) -> Option<Decision> {
+        decision::decode(&std::fs::read(self.decision_path(question)).ok()?, question)
+    }
+
+    pub(crate) fn write_decision(&self, question: &Question, decision: &Decision) -> io::Result<()> {
+        self.write_whole(&self.decision_path(question), &decision::encode(question, decision))
+    }
+
+    fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let folder = path.parent().unwrap_or(&self.root);
         create_private(folder)?;
         let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
-        file.write_all(&entry::encode(identified, compilation))?;
-        file.persist(&path).map_err(|error| error.error)?;
+        file.write_all(bytes)?;
+        file.persist(path).map_err(|error| error.error)?;
         Ok(())
     }
 

@@ -1,0 +1,79 @@
+//! The forward pass: its memory, its arguments, its launches.
+//!
+//! Invariant: what was prepared for a call serves the kernels of every plan of that call, any number of times; each launch writes
+//! all of the output and of the saved rows.
+
+use attn_dsl::cuda::{KernelKind, RowArray, TensorRole};
+use attn_dsl::lower::SavedRow;
+
+use super::compiled::Compiled;
+use super::pack::Bindings;
+use super::{KernelExecutor, Ready, bind_call, saved_name};
+use crate::attention::Output;
+use crate::call::Call;
+use crate::error::Error;
+use crate::machine::DeviceMemory;
+use crate::tensor::{DType, Tensor};
+
+/// Everything that the kernels of a forward pass reach.
+pub(super) struct Forward<'a> {
+    call: &'a Call,
+    bindings: Bindings<'a>,
+    output: Tensor,
+    saved: Vec<Tensor>,
+    /// What else the bindings have addresses in.
+    _memory: [Option<Box<dyn DeviceMemory>>; 2],
+}
+
+impl KernelExecutor {
+    /// Memory and arguments of a call, for kernels that count live keys and take tiles as these do.
+    pub(super) fn prepare_forward<'a>(&self, call: &'a Call, kernels: &[Compiled]) -> Result<Forward<'a>, Error> {
+        let problem = &call.problem;
+        let output = self.allocate("output", problem.dtype, &problem.output_shape())?;
+        let rows = self.lowered.forward.saved.iter();
+        let saved: Vec<Tensor> = rows
+            .map(|row| self.allocate(saved_name(*row), DType::F32, &problem.row_shape()))
+            .collect::<Result<_, _>>()?;
+        let live_keys = self.live_keys(kernels, problem)?;
+        let zero = self.zero(call)?;
+
+        let (q, k, v) =
+            (self.aligned(call, "q", &call.q)?, self.aligned(call, "k", &call.k)?, self.aligned(call, "v", &call.v)?);
+        let mut bindings = Bindings::default();
+        bind_call(&mut bindings, call, [&q, &k, &v])?;
+        bindings.zero = zero.as_ref().map(|memory| memory.address());
+        bindings.tensor(TensorRole::Output, &output);
+        for (row, tensor) in self.lowered.forward.saved.iter().zip(&saved) {
+            bindings.row(RowArray::Saved(*row), tensor.device_address()?);
+        }
+        if let Some(buffer) = &live_keys {
+            bindings.row(RowArray::LiveKeys, buffer.address());
+        }
+        let persistent = kernels.iter().any(|compiled| compiled.source.persistent);
+        bindings.works_taken = persistent.then(|| self.works_taken()).transpose()?;
+        Ok(Forward { call, bindings, output, saved, _memory: [live_keys, zero] })
+    }
+
+    /// The launches of a plan's kernels, ready to be issued.
+    pub(super) fn forward_launches<'k>(
+        &self,
+        forward: &Forward<'_>,
+        kernels: &'k [Compiled],
+    ) -> Result<Vec<Ready<'k>>, Error> {
+        let grid = |compiled: &Compiled| self.grid(compiled, &forward.call.problem);
+        let ready = kernels.iter().map(|compiled| self.ready(compiled, grid(compiled), &forward.bindings));
+        ready.filter_map(Result::transpose).collect()
+    }
+
+    pub(super) fn run_forward(&self, call: &Call, kernels: &[Compiled]) -> Result<Output, Error> {
+        debug_assert!(kernels.iter().any(|compiled| compiled.source.kind == KernelKind::Forward));
+        let forward = self.prepare_forward(call, kernels)?;
+        for ready in self.forward_launches(&forward, kernels)? {
+            self.issue(call, ready)?;
+        }
+        let Forward { output, saved, .. } = forward;
+        let has_statistic = self.lowered.forward.saved.first() == Some(&SavedRow::Statistic);
+        let statistic = has_statistic.then(|| saved[0].clone());
+        Ok(Output { output, statistic, saved })
+    }
+}
