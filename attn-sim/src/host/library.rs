@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use libloading::Library;
 use tempfile::TempDir;
 
-use super::{BuildError, compiler};
+use super::{BuildError, compiler, scratch};
 use crate::abi::{self, Table, ThreadContext};
 use crate::translate::translate;
 
@@ -83,7 +83,7 @@ impl Program {
     /// The same, reporting to another table.
     pub(super) fn build_with(source: &str, table: &'static Table) -> Result<Program, BuildError> {
         let (text, entries) = compose(source)?;
-        let folder = tempfile::Builder::new().prefix("attn-sim-").tempdir()?;
+        let folder = tempfile::Builder::new().prefix("kernel-").tempdir_in(scratch::folder()?)?;
         let path = compiler::compile(&text, folder.path())?;
         // SAFETY: the library's initialisers are those of a C++ text without constructors.
         let library = unsafe { Library::new(&path) }.map_err(load)?;

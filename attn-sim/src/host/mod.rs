@@ -10,6 +10,7 @@
 mod compiler;
 mod error;
 mod library;
+mod scratch;
 #[cfg(test)]
 mod tests;
 
