@@ -69,7 +69,7 @@ pub(crate) struct HopperNeeds {
 impl HopperNeeds {
     /// Whether the registers of three consumers suffice.
     fn is_light(&self) -> bool {
-        self.pair_cost <= LIGHT && self.key_fields + self.relative_fields == 0
+        self.pair_cost <= LIGHT && self.key_fields <= 2 && self.relative_fields <= 1
     }
 }
 
