@@ -126,13 +126,21 @@ impl<'a> Variant<'a> {
         }
     }
 
-    /// Where a mask, a pair expression or a bound reads parameters that vary by pair.
-    pub(crate) fn reads_parameters(&self, root: NodeId) -> bool {
-        let graph = &self.graph;
-        graph.reachable(&[root]).into_iter().any(|id| {
-            let rate = graph.rate(id);
-            matches!(graph.op(id), Op::Parameter { .. }) && !rate.is_row() && !rate.is_column()
-        })
+    /// Whether a function of pairs reads parameters that vary by pair; `is_given` says what it does not compute itself.
+    fn reads_parameters(&self, roots: &[NodeId], is_given: impl Fn(NodeId) -> bool) -> bool {
+        let mut stack = roots.to_vec();
+        let mut seen = std::collections::HashSet::new();
+        while let Some(id) = stack.pop() {
+            let rate = self.graph.rate(id);
+            if rate.is_row() || rate.is_column() || is_given(id) || !seen.insert(id) {
+                continue;
+            }
+            if matches!(self.graph.op(id), Op::Parameter { .. }) {
+                return true;
+            }
+            stack.extend(self.graph.op(id).operands());
+        }
+        false
     }
 
     /// The parameters that `roots` read.
@@ -185,7 +193,7 @@ impl<'a> Variant<'a> {
     pub(crate) fn mask_function(&self, values: &Values<'_>) -> String {
         let Some(mask) = self.lowered.mask else { return String::new() };
         let (statements, roots) = values.body(&[mask], &[]);
-        let arguments = if self.reads_parameters(mask) { "const Arguments& arguments, " } else { "" };
+        let arguments = if self.mask_arguments().is_empty() { "" } else { "const Arguments& arguments, " };
         let signature = format!("bool is_live({arguments}const Tile& tile, const Query& query, const Key& key)");
         function(&signature, &statements, &roots[0])
     }
@@ -193,7 +201,7 @@ impl<'a> Variant<'a> {
     /// `arguments, ` where `is_live` takes them.
     pub(crate) fn mask_arguments(&self) -> &'static str {
         match self.lowered.mask {
-            Some(mask) if self.reads_parameters(mask) => "arguments, ",
+            Some(mask) if self.reads_parameters(&[mask], |_| false) => "arguments, ",
             _ => "",
         }
     }
@@ -222,19 +230,8 @@ impl<'a> Variant<'a> {
     /// `arguments, ` where a pair function over these roots takes them.
     pub(crate) fn pair_arguments(&self, roots: &[NodeId]) -> &'static str {
         // what is read by distance is not computed by the function
-        let mut stack = roots.to_vec();
-        let mut seen = std::collections::HashSet::new();
-        while let Some(id) = stack.pop() {
-            let rate = self.graph.rate(id);
-            if rate.is_row() || rate.is_column() || self.relatives.contains_key(&id) || !seen.insert(id) {
-                continue;
-            }
-            if matches!(self.graph.op(id), Op::Parameter { .. }) {
-                return "arguments, ";
-            }
-            stack.extend(self.graph.op(id).operands());
-        }
-        ""
+        let is_given = |id| self.relatives.contains_key(&id);
+        if self.reads_parameters(roots, is_given) { "arguments, " } else { "" }
     }
 
     /// The variant's own part: arguments, structures, loaders, bounds and functions. `pairs_masked` says whether the kernel asks

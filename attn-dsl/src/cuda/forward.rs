@@ -203,19 +203,20 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Ker
         (Some(_), _) => {}
         (None, Some(exponent)) => {
             functions.push_str(&variant.pair_function(&values, "float", "sigmoid_exponent", &[exponent], false));
-            let passed = variant.pair_arguments(&[exponent]);
-            let arguments = if passed.is_empty() { "" } else { "const Arguments& arguments, " };
-            functions.push_str(&function(
-                &format!(
-                    "float weight({arguments}float product, const Tile& tile, const Query& query, const Key& key{})",
-                    if relative_fields > 0 { ", const Relative& relative" } else { "" },
-                ),
-                &[],
-                &format!(
-                    "reciprocal_approx(1.f + exp2_approx(-sigmoid_exponent({passed}product, tile, query, key{})))",
-                    if relative_fields > 0 { ", relative" } else { "" },
-                ),
-            ));
+            // the Hopper schedule weighs what the exponents make of a tile all at once
+            if let Schedule::Portable(..) = schedule {
+                let passed = variant.pair_arguments(&[exponent]);
+                let arguments = if passed.is_empty() { "" } else { "const Arguments& arguments, " };
+                functions.push_str(&function(
+                    &format!(
+                        "float weight({arguments}float product, const Tile& tile, const Query& query, const Key& key)"
+                    ),
+                    &[],
+                    &format!(
+                        "reciprocal_approx(1.f + exp2_approx(-sigmoid_exponent({passed}product, tile, query, key)))"
+                    ),
+                ));
+            }
         }
         (None, None) => {
             let name = if shifted { "exponent" } else { "weight" };

@@ -7,8 +7,8 @@ struct Work {
 };
 __device__ __forceinline__ void store_work(u32 slot, const Work& work) { store_shared_16(slot, make_int4(work.q_begin, work.head, work.batch, 0)); }
 __device__ __forceinline__ Work load_work(u32 slot) {
-    const int4 work = load_shared_16(slot);
-    return {work.x, work.y, work.z};
+    const uint4 work = load_shared_16(slot);
+    return {(int)work.x, (int)work.y, (int)work.z};
 }
 //% if longest_first
 // Heads are taken in groups whose keys and values fit the L2 cache. Under this mask the last queries see the most keys: within a

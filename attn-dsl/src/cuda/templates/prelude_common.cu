@@ -132,13 +132,11 @@ __device__ __forceinline__ int2 load_shared_ints(u32 address) {
     return pair;
 }
 //% endif
-//% if not hopper
 __device__ __forceinline__ uint4 load_shared_16(u32 address) {
     uint4 value;
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w) : "r"(address) : "memory");
     return value;
 }
-//% endif
 
 //% if needs.quad_max or needs.quad_sum or needs.quad_any
 // The four lanes of a quad hold the columns of one row.

@@ -43,11 +43,6 @@ __device__ __forceinline__ u32 count_up(u32* counter, u32 last) {
 __device__ __forceinline__ void store_shared_16(u32 address, int4 value) {
     asm volatile("st.shared.v4.s32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w) : "memory");
 }
-__device__ __forceinline__ int4 load_shared_16(u32 address) {
-    int4 value;
-    asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];" : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w) : "r"(address) : "memory");
-    return value;
-}
 // A place in a ring of STAGES tiles, and the parity of the phase that it is in.
 struct RingPlace {
     int stage;

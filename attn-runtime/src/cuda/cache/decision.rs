@@ -15,6 +15,7 @@
 //! ```
 //! Integers and floats are little-endian. As with kernels, an entry is accepted only if every byte is accounted for.
 
+use super::entry::checksum;
 use super::key::CompilerIdentity;
 
 /// Separates these hashes from any other use of the hash function, and versions questions and how they are answered.
@@ -68,7 +69,7 @@ pub(crate) fn encode(question: &Question, decision: &Decision) -> Vec<u8> {
     for milliseconds in &decision.milliseconds {
         bytes.extend(milliseconds.unwrap_or(f64::NAN).to_le_bytes());
     }
-    let checksum = checksum(&bytes);
+    let checksum = checksum(&bytes[..CHECKED], &bytes[HEADER..]);
     bytes[CHECKED..HEADER].copy_from_slice(&checksum);
     bytes
 }
@@ -78,7 +79,7 @@ pub(crate) fn decode(bytes: &[u8], question: &Question) -> Option<Decision> {
     let (header, times) = bytes.split_at_checked(HEADER)?;
     let u32_at = |offset: usize| u32::from_le_bytes([0, 1, 2, 3].map(|index| header[offset + index]));
     let is_entry = header.starts_with(MAGIC) && u32_at(8) == FORMAT && header[24..CHECKED] == question.0;
-    if !is_entry || checksum(bytes) != header[CHECKED..] {
+    if !is_entry || checksum(&header[..CHECKED], times) != header[CHECKED..] {
         return None;
     }
     let (times, []) = times.as_chunks::<8>() else { return None };
@@ -89,12 +90,6 @@ pub(crate) fn decode(bytes: &[u8], question: &Question) -> Option<Decision> {
     let chosen = u32_at(16) as usize;
     let is_whole = milliseconds.len() == u32_at(12) as usize && milliseconds.get(chosen)?.is_some();
     is_whole.then_some(Decision { chosen, milliseconds })
-}
-
-fn checksum(bytes: &[u8]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&bytes[..CHECKED]).update(&bytes[HEADER..]);
-    *hasher.finalize().as_bytes()
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub(crate) fn encode(identified: &Identified, compilation: &Compilation) -> Vec<
     for part in parts {
         bytes.extend(part);
     }
-    let checksum = checksum(&bytes);
+    let checksum = checksum(&bytes[..CHECKED], &bytes[HEADER..]);
     bytes[CHECKED..HEADER].copy_from_slice(&checksum);
     bytes
 }
@@ -81,7 +81,7 @@ pub(crate) fn decode(bytes: &[u8], identified: &Identified) -> Result<Compilatio
     if !rest.is_empty() {
         return Err(EntryError::Length);
     }
-    if checksum(bytes) != bytes[CHECKED..HEADER] {
+    if checksum(&bytes[..CHECKED], &bytes[HEADER..]) != bytes[CHECKED..HEADER] {
         return Err(EntryError::Checksum);
     }
     if encoding != identified.encoding {
@@ -91,9 +91,10 @@ pub(crate) fn decode(bytes: &[u8], identified: &Identified) -> Result<Compilatio
     Ok(Compilation { cubin: cubin.to_vec(), log: log.to_owned() })
 }
 
-fn checksum(bytes: &[u8]) -> [u8; 32] {
+/// The checksum of what stands before it and behind it.
+pub(super) fn checksum(before: &[u8], behind: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&bytes[..CHECKED]).update(&bytes[HEADER..]);
+    hasher.update(before).update(behind);
     *hasher.finalize().as_bytes()
 }
 
