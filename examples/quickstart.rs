@@ -170,7 +170,7 @@ fn write_sources(folder: &Path, element: ElementType, head_dim: usize) -> Result
     let lowered = lower::lower(Quick::definition())?;
     let shape = Shape::new(element, head_dim, head_dim)?;
     let mut kernels = cuda::forward(&lowered, shape, TARGET)?;
-    kernels.extend(cuda::backward(&lowered, shape, TARGET)?);
+    kernels.extend(cuda::backward(&lowered, shape, TARGET, true)?);
     std::fs::create_dir_all(folder)?;
     let write = |kernel: cuda::Kernel| {
         let path = folder.join(kernel.file_name);

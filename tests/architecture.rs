@@ -122,7 +122,7 @@ fn sources_are_reproducible_and_self_contained() {
         let generate = || {
             let lowered = lower::lower((entry.definition)()).unwrap();
             let mut kernels = cuda::forward(&lowered, shape, Target::Sm90a).unwrap();
-            kernels.extend(cuda::backward(&lowered, shape, Target::Sm90a).unwrap());
+            kernels.extend(cuda::backward(&lowered, shape, Target::Sm90a, true).unwrap());
             kernels
         };
         for (first, second) in generate().iter().zip(&generate()) {

@@ -91,7 +91,7 @@ pub(crate) trait Executor: Send + Sync {
         vec![]
     }
 
-    fn backward(&self, call: &BackwardCall) -> Result<Gradients, Error>;
+    fn backward(&self, call: &BackwardCall, deterministic: bool) -> Result<Gradients, Error>;
 }
 
 /// An attention of one variant on one device, ready to run. Cheap to clone.
@@ -101,6 +101,7 @@ pub struct Attention {
     device: Device,
     scale: Option<f32>,
     plan: Plan,
+    deterministic: bool,
     executor: Arc<dyn Executor>,
 }
 
@@ -118,7 +119,8 @@ impl Attention {
             #[cfg(feature = "sim")]
             Device::Sim(device) => generated(Arc::new(device.clone()))?,
         };
-        Ok(Attention { definition, device: device.clone(), scale: None, plan: Plan::from_environment(), executor })
+        let plan = Plan::from_environment();
+        Ok(Attention { definition, device: device.clone(), scale: None, plan, deterministic: std::env::var_os("ATTN_NONDET").is_none(), executor })
     }
 
     /// Prepares the variant of a value of a variant's type. Its parameters are still given to each call.
@@ -137,7 +139,7 @@ impl Attention {
     /// masks composed by `&`, `|` and `!`.
     pub fn mask(self, mask: &str) -> Result<Attention, Error> {
         let masked = Attention::new(&self.definition.with_mask(mask)?, &self.device)?;
-        Ok(Attention { scale: self.scale, plan: self.plan, ..masked })
+        Ok(Attention { scale: self.scale, plan: self.plan, deterministic: self.deterministic, ..masked })
     }
 
     /// Sets how the plans of forward passes are chosen: by rules, by measurement, or by number.
@@ -157,6 +159,13 @@ impl Attention {
     #[must_use]
     pub fn plan(self, plan: Plan) -> Attention {
         Attention { plan, ..self }
+    }
+
+    /// Sets whether equal calls of [`Attention::backward`] give equal bits, as they do unless this is set to `false`: sums over keys
+    /// may then be added in whatever order they come, where a schedule is faster so. Forward passes are always deterministic.
+    #[must_use]
+    pub fn deterministic(self, deterministic: bool) -> Attention {
+        Attention { deterministic, ..self }
     }
 
     /// What [`Plan::Autotune`] decided so far, in the order of the decisions. Clones share their decisions.
@@ -205,7 +214,7 @@ impl Attention {
             (self.executor.has_statistic(), statistic_grad),
             (self.executor.saved_rows(), &output.saved),
         )?;
-        self.executor.backward(&call)
+        self.executor.backward(&call, self.deterministic)
     }
 
     /// The scale that was set, if one was.

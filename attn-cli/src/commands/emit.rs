@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
             }
             plans.swap_remove(number)
         }
-        (Pass::Backward, None) => cuda::backward(&lowered, shape, target)?,
+        (Pass::Backward, None) => cuda::backward(&lowered, shape, target, true)?,
         (Pass::Backward, Some(_)) => bail!("the backward pass has one plan: leave --plan out"),
     };
     let mut files: Vec<SourceFile> = kernels.into_iter().map(SourceFile::from).collect();

@@ -80,6 +80,8 @@ pub enum Length {
     KeyLen,
     /// Heads, over all batches, whose keys and values fit the L2 cache together; a multiple of `Group`.
     HeadGroup,
+    /// Heads of k and v, over all batches, whose queries fit the L2 cache together.
+    KeyHeadGroup,
     /// A named length of the definition.
     Size(u32),
 }
@@ -97,6 +99,15 @@ pub enum Argument {
     Parameter(ParameterId),
     /// f32 partial sums of a parameter's gradient: an address.
     Partial(ParameterId),
+    /// The same from each warp of the block of a tile of keys, where the parameter has no axis of queries or keys:
+    /// `[b, h, tiles of keys, this many]`.
+    TilePartial(ParameterId, u32),
+    /// f32 partial sums `[b, h, q]` of what the normalizer adds to a parameter's gradient: an address.
+    RowPartial(ParameterId),
+    /// f32 sums of dq, this many a tile of queries, in an order of their own: an address.
+    QueryGradSums(u32),
+    /// The number of the tile of keys that adds next to each tile of dq; 0 where none has: an address.
+    QueryGradTurns,
     /// f32 gradient of a dense parameter: address, then four 64-bit strides of b, h, q, kv (0 where it broadcasts).
     DenseGrad(ParameterId),
     /// An address of 4 bytes that are 0 before and after each launch: how many tiles the blocks have taken.
@@ -114,7 +125,13 @@ impl Argument {
         match self {
             Argument::Tensor(_) => 4 * 8,
             Argument::TensorMap(..) => 128,
-            Argument::Rows(_) | Argument::Partial(_) | Argument::WorksTaken => 8,
+            Argument::Rows(_)
+            | Argument::Partial(_)
+            | Argument::TilePartial(..)
+            | Argument::RowPartial(_)
+            | Argument::QueryGradSums(_)
+            | Argument::QueryGradTurns
+            | Argument::WorksTaken => 8,
             Argument::Parameter(id) => {
                 let rank = definition.parameter(*id).axes.len();
                 (8 + 8 * rank + 4 * rank).next_multiple_of(8)
@@ -166,10 +183,11 @@ pub(crate) fn declare(
                 let ty = if parameter.ty == Type::Int { "int" } else { "float" };
                 line(format!("Array<{ty}, {}> {}", parameter.axes.len(), names[id.0 as usize]));
             }
-            Argument::Partial(id) => line(format!("float* grad_{}", names[id.0 as usize])),
-            Argument::WorksTaken => {
-                line("u32* works_taken   /* tiles, beyond the first of each block; 0 before and after */".to_owned())
-            }
+            Argument::Partial(id) | Argument::TilePartial(id, _) => line(format!("float* grad_{}", names[id.0 as usize])),
+            Argument::RowPartial(id) => line(format!("float* row_grad_{}", names[id.0 as usize])),
+            Argument::QueryGradSums(_) => line("float* dq_sums   /* tile after tile of queries */".to_owned()),
+            Argument::QueryGradTurns => line("int* dq_turns   /* which tile of keys adds next to a tile of dq */".to_owned()),
+            Argument::WorksTaken => line("u32* works_taken   /* tiles that blocks have taken; 0 before and after */".to_owned()),
             Argument::DenseGrad(id) => line(format!("DenseGrad grad_{}", names[id.0 as usize])),
             Argument::Length(length) => line(match length {
                 Length::Batches => "int batches".to_owned(),
@@ -178,6 +196,9 @@ pub(crate) fn declare(
                 Length::QueryLen => "int q_len".to_owned(),
                 Length::KeyLen => "int kv_len".to_owned(),
                 Length::HeadGroup => "int head_group   /* heads whose k and v fit the L2 cache */".to_owned(),
+                Length::KeyHeadGroup => {
+                    "int kv_head_group   /* heads of k and v whose queries fit the L2 cache */".to_owned()
+                }
                 Length::Size(id) => format!("int size_{}", size_names[*id as usize]),
             }),
             Argument::Scale => line("float scale".to_owned()),

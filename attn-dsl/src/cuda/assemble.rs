@@ -14,7 +14,7 @@ use super::{Kernel, KernelKind};
 use crate::definition::Definition;
 use crate::ir::{Graph, Input, NodeId, Op, ParameterId, SizeId};
 use crate::lower::{Class, Lowered};
-use crate::plan::{ElementType, HopperTiles, Pass, Shape, Target, Tiles};
+use crate::plan::{ElementType, HopperBackwardTiles, HopperTiles, Pass, Shape, Target, Tiles};
 
 /// A variant on its way to source: its graph (which grows), its bounds and its names.
 pub(crate) struct Variant<'a> {
@@ -59,6 +59,12 @@ impl<'a> Variant<'a> {
             "sum_squares",
             "arg_max",
             "live_keys",
+            "output_grad_map",
+            "k_grad_map",
+            "v_grad_map",
+            "dq_sums",
+            "dq_turns",
+            "kv_head_group",
             "batches",
             "heads",
             "group",
@@ -315,6 +321,7 @@ impl<'a> Variant<'a> {
         let needs = |name: &str| all.contains(name);
         let float = self.precise();
         let tiles = if let Machinery::Portable(tiles) = machinery { Some(tiles) } else { None };
+        let is_hopper = matches!(machinery, Machinery::Hopper(_) | Machinery::HopperBackward(..));
         let flags = context! {
             log2_approx => needs("log2_approx(") || (needs("softplus(") && !float),
             reciprocal_approx => needs("reciprocal_approx(") || (needs("sigmoid(") && !float),
@@ -334,6 +341,8 @@ impl<'a> Variant<'a> {
             quad_max => needs("quad_max("),
             quad_sum => needs("quad_sum("),
             quad_any => needs("quad_any("),
+            warp_sum => needs("warp_sum("),
+            pack => needs("pack(") || is_hopper || (tiles.is_some() && !float),
             share_fragment => needs("share_fragment("),
             group_barrier => needs("group_barrier("),
             Partial => needs("Partial{}"),
@@ -343,16 +352,29 @@ impl<'a> Variant<'a> {
         };
         let q_in_registers = all.contains("q_fragments");
         let column_warps = tiles.map_or(1, |tiles| tiles.column_warps);
-        let hopper = if let Machinery::Hopper(tiles) = machinery { Some(tiles) } else { None };
+        let (head_columns, value_columns) = (self.shape.padded_head_dim(), self.shape.padded_value_dim());
+        // columns of scores, of products with weights, and of dq
+        let (tile_columns, weight_columns, dq_columns) = match machinery {
+            Machinery::Hopper(tiles) => (tiles.block_kv, vec![value_columns], 0),
+            Machinery::HopperBackward(tiles, _) if head_columns == value_columns => {
+                (tiles.block_q, vec![value_columns], tiles.dq_columns)
+            }
+            Machinery::HopperBackward(tiles, _) => {
+                (tiles.block_q, vec![head_columns, value_columns], tiles.dq_columns)
+            }
+            _ => (0, vec![], 0),
+        };
         machine = context! {
             needs => flags,
             dtype => self.shape.element().name(),
             q_in_registers,
             column_warps,
-            hopper => hopper.is_some(),
-            block_kv => hopper.map_or(0, |tiles| tiles.block_kv),
-            key_bias => hopper.is_some_and(|tiles| tiles.key_bias),
-            value_columns => self.shape.padded_value_dim(),
+            hopper => is_hopper,
+            tile_columns,
+            weight_columns,
+            dq_columns,
+            turns => matches!(machinery, Machinery::HopperBackward(_, true)),
+            key_bias => matches!(machinery, Machinery::Hopper(tiles) if tiles.key_bias),
         };
         let tiled = tiles.is_some();
         let mut text = self.head(summary);
@@ -360,7 +382,7 @@ impl<'a> Variant<'a> {
         if tiled {
             text.push_str(&render(if float { "prelude_float" } else { "prelude_half" }, &machine));
         }
-        if hopper.is_some() {
+        if is_hopper {
             text.push_str(&render("prelude_hopper", &machine));
         }
         text.push('\n');
@@ -417,6 +439,8 @@ pub(crate) enum Machinery<'a> {
     Portable(&'a Tiles),
     /// Tiles of the Hopper schedule.
     Hopper(&'a HopperTiles),
+    /// Tiles of its backward pass, and whether they add to dq in order.
+    HopperBackward(&'a HopperBackwardTiles, bool),
 }
 
 /// The schedule, in one line of the head comment.

@@ -7,13 +7,18 @@ use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
 use super::forward::live_keys;
 use super::gradients::{Gradient, GradientKind, gradients};
 use super::values::{Place, Values, function};
-use super::{Kernel, KernelKind};
+use super::{Kernel, KernelKind, backward_hopper};
 use crate::definition::Axis;
 use crate::ir::{Binary, Input, NodeId, Rate, Type};
 use crate::lower::{Class, Lowered};
-use crate::plan::{Pass, PlanError, Shape, TABLE_CHUNK, Target, tiles};
+use crate::plan::{Pass, PlanError, Shape, TABLE_CHUNK, Target, Tiles, tiles};
 
-pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
+pub(crate) fn kernels(
+    lowered: &Lowered,
+    shape: Shape,
+    target: Target,
+    deterministic: bool,
+) -> Result<Vec<Kernel>, PlanError> {
     let mut variant = Variant::new(lowered, shape, target);
     let gradients = gradients(&mut variant.graph, lowered)?;
     let tables: Vec<TableReads> = gradients
@@ -23,21 +28,17 @@ pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result
         .collect();
     let variant = &variant;
     let mut kernels = vec![];
-    if variant.counts_live_keys() {
+    let hopper = backward_hopper::kernels(variant, &gradients, deterministic);
+    if variant.counts_live_keys() || (hopper.is_ok() && backward_hopper::needs_live_rows(variant, &gradients)) {
         kernels.push(live_keys(variant));
     }
     if lowered.backward.needs_delta {
         kernels.push(delta(variant));
     }
-    match key_pass(variant, &gradients, Pass::BackwardKv) {
-        // dk and dv together fit no tile
-        Err(PlanError::SharedMemory { .. }) => {
-            kernels.push(key_pass(variant, &gradients, Pass::BackwardV)?);
-            kernels.push(key_pass(variant, &gradients, Pass::BackwardK)?);
-        }
-        joint => kernels.push(joint?),
+    match hopper {
+        Ok(passes) => kernels.extend(passes),
+        Err(why) => portable_passes(variant, &gradients, why, &mut kernels)?,
     }
-    kernels.push(query_pass(variant, &gradients)?);
     for table in &tables {
         kernels.push(table_pass(variant, table)?);
     }
@@ -45,6 +46,34 @@ pub(crate) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result
         kernels.push(dense_pass(variant, gradient)?);
     }
     Ok(kernels)
+}
+
+/// The kernels of dk and dv and of dq in the portable schedule; `why` not in another.
+fn portable_passes(
+    variant: &Variant<'_>,
+    gradients: &[Gradient],
+    why: &'static str,
+    kernels: &mut Vec<Kernel>,
+) -> Result<(), PlanError> {
+    match key_pass(variant, gradients, Pass::BackwardKv, why) {
+        // dk and dv together fit no tile
+        Err(PlanError::SharedMemory { .. }) => {
+            kernels.push(key_pass(variant, gradients, Pass::BackwardV, why)?);
+            kernels.push(key_pass(variant, gradients, Pass::BackwardK, why)?);
+        }
+        joint => kernels.push(joint?),
+    }
+    kernels.push(query_pass(variant, gradients, why)?);
+    Ok(())
+}
+
+/// A kernel's plan in the portable schedule, and why not in that of the target.
+fn describe_instead(variant: &Variant<'_>, pass: Pass, planned: &Tiles, why: &str) -> String {
+    let mut summary = describe(pass, planned, planned.shared_memory);
+    if variant.target == Target::Sm90a {
+        summary.push_str(&format!(", since {why}"));
+    }
+    summary
 }
 
 fn delta(variant: &Variant<'_>) -> Kernel {
@@ -82,7 +111,7 @@ fn delta(variant: &Variant<'_>) -> Kernel {
 }
 
 /// Row arrays that the fields read, and the lengths, scale and parameters of `roots`.
-fn row_members(variant: &Variant<'_>, values: &mut Values<'_>, roots: &[NodeId]) -> Vec<Argument> {
+pub(super) fn row_members(variant: &Variant<'_>, values: &mut Values<'_>, roots: &[NodeId]) -> Vec<Argument> {
     let mut members = vec![];
     let saved = variant.lowered.forward.saved.iter();
     let saved = saved.filter(|row| values.reads(saved_input(**row))).map(|row| RowArray::Saved(*row));
@@ -112,7 +141,7 @@ fn saved_input(row: crate::lower::SavedRow) -> Input {
 }
 
 /// `struct Pair` and `backward_pair`.
-fn pair_part(variant: &Variant<'_>, values: &Values<'_>, members: &[(String, NodeId)]) -> String {
+pub(super) fn pair_part(variant: &Variant<'_>, values: &Values<'_>, members: &[(String, NodeId)]) -> String {
     let names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
     let roots: Vec<NodeId> = members.iter().map(|(_, root)| *root).collect();
     let mut text = format!("struct Pair {{ float {}; }};\n", names.join(", "));
@@ -120,13 +149,13 @@ fn pair_part(variant: &Variant<'_>, values: &Values<'_>, members: &[(String, Nod
     text
 }
 
-fn scale_function(variant: &Variant<'_>, values: &Values<'_>) -> String {
+pub(super) fn scale_function(variant: &Variant<'_>, values: &Values<'_>) -> String {
     let Some(root) = variant.lowered.backward.product_grad_scale else { return String::new() };
     let (statements, texts) = values.tile_body(&[root], &[]);
     function("float product_grad_scale(const Tile& tile)", &statements, &texts[0])
 }
 
-fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result<Kernel, PlanError> {
+fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass, why: &str) -> Result<Kernel, PlanError> {
     let backward = &variant.lowered.backward;
     let (want_dv, want_dk) = (pass != Pass::BackwardK, pass != Pass::BackwardV);
     let columns: Vec<&Gradient> = gradients
@@ -216,13 +245,13 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass) -> Result
         pairs_comment => comment,
     };
     let constants = variant.constants(pass, &planned, 0, queries.fields);
-    let summary = describe(pass, &planned, planned.shared_memory);
+    let summary = describe_instead(variant, pass, &planned, why);
     let source = variant.source("backward_kv", &summary, &constants, &own, machine, Machinery::Portable(&planned));
     let name = &entry["attn_".len()..];
     Ok(kernel(variant, entry, name, KernelKind::BackwardKv, source, own, members, (pass, planned)))
 }
 
-fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, PlanError> {
+fn query_pass(variant: &Variant<'_>, gradients: &[Gradient], why: &str) -> Result<Kernel, PlanError> {
     let backward = &variant.lowered.backward;
     let pass = Pass::BackwardQ;
     let rows: Vec<&Gradient> = gradients.iter().filter(|gradient| gradient.kind == GradientKind::Row).collect();
@@ -285,7 +314,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, P
         row_gradients => row_gradients,
     };
     let constants = variant.constants(pass, &planned, keys.fields, 0);
-    let summary = describe(pass, &planned, planned.shared_memory);
+    let summary = describe_instead(variant, pass, &planned, why);
     let source = variant.source("backward_q", &summary, &constants, &own, machine, Machinery::Portable(&planned));
     Ok(kernel(variant, "attn_backward_q", "backward_q", KernelKind::BackwardQ, source, own, members, (pass, planned)))
 }

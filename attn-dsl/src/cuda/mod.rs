@@ -19,6 +19,7 @@
 mod arguments;
 mod assemble;
 mod backward;
+mod backward_hopper;
 mod expression;
 mod forward;
 mod gradients;
@@ -119,10 +120,18 @@ pub fn forward_choices(lowered: &Lowered, shape: Shape, target: Target) -> Resul
 
 /// The kernels of the backward pass, in the order of their launches. [`reduce_source`] adds up what they leave.
 ///
+/// With `deterministic`, equal inputs give equal bits. Without, tiles of keys may add to dq in whatever order they come, where a
+/// schedule is faster so.
+///
 /// # Errors
 /// When no tile fits the target, or a parameter's gradient has no kernel.
-pub fn backward(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
-    backward::kernels(lowered, shape, target)
+pub fn backward(
+    lowered: &Lowered,
+    shape: Shape,
+    target: Target,
+    deterministic: bool,
+) -> Result<Vec<Kernel>, PlanError> {
+    backward::kernels(lowered, shape, target, deterministic)
 }
 
 /// The source of `attn_reduce`, which adds partial sums in a fixed order; the same for every variant, shape and target.

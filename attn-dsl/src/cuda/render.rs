@@ -17,6 +17,8 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("tiles", include_str!("templates/tiles.cu")),
     ("forward", include_str!("templates/forward.cu")),
     ("forward_hopper", include_str!("templates/forward_hopper.cu")),
+    ("backward_hopper", include_str!("templates/backward_hopper.cu")),
+    ("query_gradients", include_str!("templates/query_gradients.cu")),
     ("backward_q", include_str!("templates/backward_q.cu")),
     ("backward_kv", include_str!("templates/backward_kv.cu")),
     ("delta", include_str!("templates/delta.cu")),

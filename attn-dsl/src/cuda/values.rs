@@ -356,6 +356,19 @@ impl<'a> Values<'a> {
         self.emitter(known).emit(roots)
     }
 
+    /// The same for a function that is also given the value of a node.
+    pub(crate) fn body_given(
+        &self,
+        roots: &[NodeId],
+        given: &[(Input, &str)],
+        (node, name): (NodeId, &str),
+    ) -> (Vec<String>, Vec<String>) {
+        let mut known = self.known_fields();
+        self.know_inputs(&mut known, given);
+        known.insert(node, name.to_owned());
+        self.emitter(known).emit(roots)
+    }
+
     /// The fields of the tile, the row and the column, by node.
     fn known_fields(&self) -> HashMap<NodeId, String> {
         self.places.iter().map(|(id, (place, name))| (*id, format!("{}.{name}", place.instance()))).collect()

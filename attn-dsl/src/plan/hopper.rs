@@ -17,7 +17,7 @@ use super::{ElementType, Shape, Target};
 
 /// Columns of a chunk of a tile, and bytes of its rows: the widest swizzle.
 const CHUNK_COLUMNS: usize = 64;
-const CHUNK_ROW_BYTES: usize = 128;
+pub(super) const CHUNK_ROW_BYTES: usize = 128;
 /// Tiles of k and of v in shared memory.
 const STAGES: usize = 2;
 /// What pair expressions may cost for three consumers: more need registers that a third leaves too few of.
@@ -26,8 +26,10 @@ const LIGHT: usize = 8;
 const CONSUMER_ROWS: usize = 64;
 /// Barriers: full and empty of q, k, v and the values of keys and distances.
 const BARRIER_BYTES: usize = 8 * (2 + 6 * STAGES);
+/// Barriers of a stage of a ring: full and empty.
+pub(super) const BARRIER_BYTES_OF_STAGE: usize = 16;
 /// Which tile a block works on.
-const WORK_BYTES: usize = 16;
+pub(super) const WORK_BYTES: usize = 16;
 
 /// Bytes of a key's row of the slice that its term is, and of the number that a tile's terms are relative to.
 const BIAS_ROW_BYTES: usize = 32;
@@ -79,18 +81,24 @@ pub(crate) fn relative_copy_bytes(block_q: usize, block_kv: usize) -> usize {
     4 * (values + (48 - values % 32) % 32)
 }
 
-fn chunks(columns: usize) -> usize {
+pub(super) fn chunks(columns: usize) -> usize {
     columns.div_ceil(CHUNK_COLUMNS)
 }
 
-/// The tiles of the forward pass, or why there are none.
-pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -> Result<HopperTiles, &'static str> {
+/// Whether the target has the schedule's instructions for the shape's type; else why not.
+pub(super) fn half_on_hopper(shape: Shape, target: Target) -> Result<(), &'static str> {
     if target != Target::Sm90a {
         return Err("only sm_90a has wgmma");
     }
     if shape.element() == ElementType::F32 {
         return Err("wgmma has no products of f32 accuracy");
     }
+    Ok(())
+}
+
+/// The tiles of the forward pass, or why there are none.
+pub(crate) fn hopper_forward(shape: Shape, target: Target, needs: HopperNeeds) -> Result<HopperTiles, &'static str> {
+    half_on_hopper(shape, target)?;
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
     let tile = match (head.max(value), value) {
         (1, _) if needs.is_light() => (3, 128),

@@ -8,6 +8,7 @@
 //! [`portable`]; what does not fit is an error that names both numbers.
 
 mod hopper;
+mod hopper_backward;
 mod portable;
 mod shape;
 mod target;
@@ -17,6 +18,7 @@ pub use shape::{ElementType, Shape};
 pub use target::Target;
 
 pub(crate) use hopper::{HopperNeeds, HopperTiles, hopper_choices, hopper_forward, relative_copy_bytes};
+pub(crate) use hopper_backward::{HopperBackwardTiles, hopper_backward};
 pub(crate) use portable::{TABLE_CHUNK, tiles};
 
 /// Why no kernel can be planned.

@@ -81,7 +81,7 @@ impl Executor for CpuExecutor {
         forward::forward(self, call)
     }
 
-    fn backward(&self, call: &BackwardCall) -> Result<Gradients, Error> {
+    fn backward(&self, call: &BackwardCall, _deterministic: bool) -> Result<Gradients, Error> {
         backward::backward(self, call)
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Compiled {
 
 pub(super) type Pass = Arc<Vec<Compiled>>;
 
-/// By shape and number of the plan.
+/// By shape and number of the plan; of backward passes 0 is the deterministic one.
 type Kept = HashMap<(Shape, usize), Pass>;
 
 /// The kernels of one variant on one machine.
@@ -82,9 +82,10 @@ impl Library {
         })
     }
 
-    pub(super) fn backward(&self, problem: &Problem) -> Result<Pass, Error> {
+    pub(super) fn backward(&self, problem: &Problem, deterministic: bool) -> Result<Pass, Error> {
         let shape = shape_of(problem)?;
-        self.pass(&self.backward, (shape, 0), |target| Ok(generate::backward(&self.lowered, shape, target)?))
+        let kernels = |target| Ok(generate::backward(&self.lowered, shape, target, deterministic)?);
+        self.pass(&self.backward, (shape, usize::from(!deterministic)), kernels)
     }
 
     /// The lock is not held while kernels compile: a thread that waits for the others of its pool may take up another call of

@@ -20,8 +20,16 @@ struct Entry {
     id: ParameterId,
     gradient: Tensor,
     kind: GradientKind,
-    /// Partial sums and their extents, where the kind has them.
-    partial: Option<(Box<dyn DeviceMemory>, [usize; REDUCE_AXES])>,
+    /// What kernels leave of it, in the order in which it is added up.
+    partials: Vec<Partial>,
+}
+
+/// An array of partial sums.
+struct Partial {
+    /// Whether its sums are of rows that the normalizer adds to.
+    of_rows: bool,
+    memory: Box<dyn DeviceMemory>,
+    extents: [usize; REDUCE_AXES],
 }
 
 /// The gradients of a call's learnable parameters.
@@ -35,7 +43,8 @@ impl KernelExecutor {
     pub(super) fn parameter_gradients(&self, kernels: &[Compiled], call: &Call) -> Result<ParameterGradients, Error> {
         let definition = &self.lowered.definition;
         let Problem { batch, heads, q_len, kv_len, .. } = call.problem;
-        let written = |argument: &Argument| kernels.iter().any(|compiled| compiled.source.arguments.contains(argument));
+        let declared = || kernels.iter().flat_map(|compiled| &compiled.source.arguments);
+        let written = |argument: &Argument| declared().any(|other| other == argument);
         let mut entries = vec![];
         for (index, parameter) in definition.parameters.iter().enumerate().filter(|(_, p)| p.learnable) {
             let id = ParameterId(u32::try_from(index).expect("few parameters"));
@@ -44,7 +53,9 @@ impl KernelExecutor {
             let bytes = shape.iter().product::<usize>() * DType::F32.size();
             let gradient = Tensor::from_device(DType::F32, shape, self.machine.zeroed(&name, bytes)?)?;
             let kind = gradient_kind(parameter)?;
-            let extents = match kind {
+            let of_pairs = match kind {
+                GradientKind::Row | GradientKind::Column if !written(&Argument::Partial(id)) => tile_partial(kernels, id)
+                    .map(|(block_kv, warps)| [batch, heads, kv_len.div_ceil(block_kv), warps, 1, 1]),
                 _ if !written(&Argument::Partial(id)) => None,
                 GradientKind::Row => Some([batch, heads, q_len, 1, 1, 1]),
                 GradientKind::Column => Some([batch, heads, kv_len, 1, 1, 1]),
@@ -58,12 +69,15 @@ impl KernelExecutor {
                 }
                 GradientKind::Dense => None,
             };
-            let allocate = |extents: [usize; REDUCE_AXES]| {
+            let of_rows = written(&Argument::RowPartial(id)).then_some([batch, heads, q_len, 1, 1, 1]);
+            let mut partials = vec![];
+            for (of_rows, extents) in [(false, of_pairs), (true, of_rows)] {
+                let Some(extents) = extents else { continue };
                 let bytes = extents.iter().product::<usize>() * DType::F32.size();
-                Ok::<_, Error>((self.machine.allocate(&format!("partial sums of the {name}"), bytes)?, extents))
-            };
-            let partial = extents.map(allocate).transpose()?;
-            entries.push(Entry { id, gradient, kind, partial });
+                let memory = self.machine.allocate(&format!("partial sums of the {name}"), bytes)?;
+                partials.push(Partial { of_rows, memory, extents });
+            }
+            entries.push(Entry { id, gradient, kind, partials });
         }
         let axes = definition.parameters.iter().map(|parameter| parameter.axes.clone()).collect();
         Ok(ParameterGradients { entries, axes })
@@ -71,7 +85,6 @@ impl KernelExecutor {
 
     /// Adds up partial sums into a gradient.
     fn reduce(&self, call: &Call, entry: &Entry, axes: &[Axis]) -> Result<(), Error> {
-        let Some((partial, extents)) = &entry.partial else { return Ok(()) };
         let mut strides = [0i64; REDUCE_AXES];
         let mut keep = [0i32; REDUCE_AXES];
         let mut computed = 3;
@@ -95,22 +108,36 @@ impl KernelExecutor {
         if elements == 0 {
             return Ok(());
         }
-        let mut bytes = vec![];
-        bytes.extend(partial.address().to_ne_bytes());
-        bytes.extend(entry.gradient.device_address()?.to_ne_bytes());
-        strides.iter().for_each(|stride| bytes.extend(stride.to_ne_bytes()));
-        extents.iter().for_each(|&extent| bytes.extend((extent as i32).to_ne_bytes()));
-        keep.iter().for_each(|keep| bytes.extend(keep.to_ne_bytes()));
-        let launch = KernelLaunch {
-            grid: [u32::try_from(elements).unwrap_or(u32::MAX), 1, 1],
-            threads: REDUCE_THREADS,
-            shared_memory: 0,
-        };
-        let kernel = self.library.reduce()?;
-        // SAFETY: the bytes are `struct Arguments` of attn_reduce; both buffers have the extents that it is given.
-        unsafe { kernel.launch(launch, bytes, &self.named(call)) }?;
+        for (number, Partial { memory, extents, .. }) in entry.partials.iter().enumerate() {
+            let mut bytes = vec![];
+            bytes.extend(memory.address().to_ne_bytes());
+            bytes.extend(entry.gradient.device_address()?.to_ne_bytes());
+            strides.iter().for_each(|stride| bytes.extend(stride.to_ne_bytes()));
+            extents.iter().for_each(|&extent| bytes.extend((extent as i32).to_ne_bytes()));
+            keep.iter().for_each(|keep| bytes.extend(keep.to_ne_bytes()));
+            let launch = KernelLaunch {
+                grid: [u32::try_from(elements).unwrap_or(u32::MAX), 1, 1],
+                threads: REDUCE_THREADS,
+                shared_memory: 0,
+            };
+            debug_assert_eq!(number, 0);
+            let kernel = self.library.reduce()?;
+            // SAFETY: the bytes are `struct Arguments` of attn_reduce; both buffers have the extents that it is given.
+            unsafe { kernel.launch(launch, bytes, &self.named(call)) }?;
+        }
         Ok(())
     }
+}
+
+/// The tiles of keys of the kernel whose warps leave sums of a parameter's gradient, and how many each tile has.
+fn tile_partial(kernels: &[Compiled], id: ParameterId) -> Option<(usize, usize)> {
+    kernels.iter().find_map(|compiled| {
+        let warps = compiled.source.arguments.iter().find_map(|argument| match argument {
+            Argument::TilePartial(of, warps) if *of == id => Some(*warps as usize),
+            _ => None,
+        });
+        warps.map(|warps| (compiled.source.block_kv.max(1) as usize, warps))
+    })
 }
 
 fn is_computed(axis: &Axis) -> bool {
@@ -141,8 +168,9 @@ impl ParameterGradients {
 
     pub(super) fn bind(&mut self, bindings: &mut Bindings<'_>) {
         for entry in &self.entries {
-            if let Some((buffer, _)) = &entry.partial {
-                bindings.partials.insert(entry.id, buffer.address());
+            for partial in &entry.partials {
+                let by_id = if partial.of_rows { &mut bindings.row_partials } else { &mut bindings.partials };
+                by_id.insert(entry.id, partial.memory.address());
             }
             if entry.kind == GradientKind::Dense
                 && let Ok(address) = entry.gradient.device_address()
@@ -159,7 +187,7 @@ impl ParameterGradients {
         let tiles = |length: usize, block: u32| length.div_ceil(block.max(1) as usize);
         match source.kind {
             KernelKind::Table(id) => {
-                let (_, extents) = self.entry(id)?.partial.as_ref()?;
+                let Partial { extents, .. } = self.entry(id)?.partials.first()?;
                 let entries: usize = extents[3..].iter().product();
                 let chunks = tiles(entries, source.table_chunk);
                 Some([extents[2], chunks, problem.batch * problem.heads])

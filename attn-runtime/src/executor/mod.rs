@@ -7,6 +7,7 @@
 //! every buffer that a kernel reaches is as large as the checked call says.
 
 mod align;
+mod backward;
 mod compiled;
 mod forward;
 mod gradients;
@@ -16,7 +17,7 @@ mod tune;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use attn_dsl::cuda::{Argument, KernelKind, Length, RowArray, TensorRole};
+use attn_dsl::cuda::{Argument, KernelKind, Length, TensorRole};
 use attn_dsl::lower::{Class, Lowered, SavedRow};
 
 use self::compiled::{Compiled, Library};
@@ -99,15 +100,20 @@ impl KernelExecutor {
         unsafe { compiled.kernel.launch(launch, argument, &self.named(call)) }
     }
 
+    /// The blocks of a kernel that takes tile after tile.
+    fn persistent(&self, tiles: usize) -> [usize; 3] {
+        [tiles.min(self.machine.multiprocessors() as usize), 1, 1]
+    }
+
     /// The blocks of a kernel, by what it computes.
     fn grid(&self, compiled: &Compiled, problem: &Problem) -> [usize; 3] {
         let source = &compiled.source;
         let tiles = |length: usize, block: u32| length.div_ceil(block.max(1) as usize);
         let Problem { batch, heads, kv_heads, q_len, kv_len, .. } = *problem;
         match source.kind {
-            KernelKind::Forward if source.persistent => {
-                let tiles = tiles(q_len, source.block_q) * heads * batch;
-                [tiles.min(self.machine.multiprocessors() as usize), 1, 1]
+            KernelKind::Forward if source.persistent => self.persistent(tiles(q_len, source.block_q) * heads * batch),
+            KernelKind::BackwardKv if source.persistent => {
+                self.persistent(tiles(kv_len, source.block_kv) * kv_heads * batch)
             }
             KernelKind::LiveKeys | KernelKind::Forward | KernelKind::Delta | KernelKind::BackwardQ => {
                 [tiles(q_len, source.block_q), heads, batch]
@@ -155,6 +161,13 @@ fn head_group(problem: &Problem) -> usize {
     shared * problem.group()
 }
 
+/// Heads of k and v, over all batches, whose queries stay in the L2 cache together: q, do and the sums of dq.
+fn key_head_group(problem: &Problem) -> usize {
+    let row = (problem.head_dim + problem.value_dim) * problem.dtype.size() + problem.head_dim * DType::F32.size();
+    let head = problem.q_len * row * problem.group();
+    (CACHED_BYTES / head.max(1)).clamp(1, (problem.batch * problem.kv_heads).max(1))
+}
+
 /// What both passes bind.
 fn bind_call<'a>(bindings: &mut Bindings<'a>, call: &'a Call, [q, k, v]: [&Tensor; 3]) -> Result<(), Error> {
     let problem = &call.problem;
@@ -169,6 +182,7 @@ fn bind_call<'a>(bindings: &mut Bindings<'a>, call: &'a Call, [q, k, v]: [&Tenso
     bindings.length(Length::QueryLen, problem.q_len);
     bindings.length(Length::KeyLen, problem.kv_len);
     bindings.length(Length::HeadGroup, head_group(problem));
+    bindings.length(Length::KeyHeadGroup, key_head_group(problem));
     for (index, &size) in call.sizes.iter().enumerate() {
         bindings.length(Length::Size(u32::try_from(index).expect("few sizes")), size);
     }
@@ -197,47 +211,8 @@ impl Executor for KernelExecutor {
         self.tunings()
     }
 
-    fn backward(&self, backward: &BackwardCall) -> Result<Gradients, Error> {
-        let call = &backward.call;
-        let problem = &call.problem;
-        let kernels = self.library.backward(problem)?;
-        let gradient = |name: &str, tensor: &Tensor| self.allocate(name, problem.dtype, tensor.shape());
-        let (q_grad, k_grad, v_grad) = (gradient("dq", &call.q)?, gradient("dk", &call.k)?, gradient("dv", &call.v)?);
-        let rows = problem.row_shape().iter().product::<usize>() * DType::F32.size();
-        let delta = self.machine.allocate("delta", rows)?;
-        let live_keys = self.live_keys(&kernels, problem)?;
-        let zero = self.zero(call)?;
-        let statistic_grad = backward.statistic_grad.as_ref().map(Tensor::to_contiguous).transpose()?;
-        let mut parameter_gradients = self.parameter_gradients(&kernels, call)?;
-
-        let (q, k, v) =
-            (self.aligned(call, "q", &call.q)?, self.aligned(call, "k", &call.k)?, self.aligned(call, "v", &call.v)?);
-        let output = self.aligned(call, "output", &backward.output)?;
-        let output_grad = self.aligned(call, "output_grad", &backward.output_grad)?;
-        let mut bindings = Bindings::default();
-        bind_call(&mut bindings, call, [&q, &k, &v])?;
-        bindings.zero = zero.as_ref().map(|memory| memory.address());
-        bindings.tensor(TensorRole::Output, &output);
-        bindings.tensor(TensorRole::OutputGrad, &output_grad);
-        bindings.tensor(TensorRole::QGrad, &q_grad);
-        bindings.tensor(TensorRole::KGrad, &k_grad);
-        bindings.tensor(TensorRole::VGrad, &v_grad);
-        for (row, tensor) in self.lowered.forward.saved.iter().zip(&backward.saved) {
-            bindings.row(RowArray::Saved(*row), tensor.device_address()?);
-        }
-        bindings.row(RowArray::Delta, delta.address());
-        let statistic_address = statistic_grad.as_ref().map(Tensor::device_address).transpose()?;
-        bindings.row(RowArray::StatisticGrad, statistic_address.unwrap_or(0));
-        if let Some(buffer) = &live_keys {
-            bindings.row(RowArray::LiveKeys, buffer.address());
-        }
-        parameter_gradients.bind(&mut bindings);
-        for compiled in kernels.iter() {
-            let grid = parameter_gradients.grid(compiled, problem).unwrap_or_else(|| self.grid(compiled, problem));
-            self.launch(call, compiled, grid, &bindings)?;
-        }
-        let parameters = parameter_gradients.finish(self, call)?;
-        Ok(Gradients { q: q_grad, k: k_grad, v: v_grad, parameters })
+    fn backward(&self, call: &BackwardCall, deterministic: bool) -> Result<Gradients, Error> {
+        self.run_backward(call, deterministic)
     }
 }
 

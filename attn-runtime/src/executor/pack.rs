@@ -23,6 +23,10 @@ pub(super) struct Bindings<'a> {
     rows: HashMap<RowArray, u64>,
     lengths: HashMap<Length, i32>,
     pub(super) partials: HashMap<ParameterId, u64>,
+    pub(super) row_partials: HashMap<ParameterId, u64>,
+    /// The addresses of the sums of dq and of the turns to add to them.
+    pub(super) query_grad_sums: Option<u64>,
+    pub(super) query_grad_turns: Option<u64>,
     /// Address, then the strides of b, h, q and kv.
     pub(super) dense: HashMap<ParameterId, [u64; 5]>,
     pub(super) parameters: &'a [Tensor],
@@ -126,7 +130,12 @@ impl Packed {
                 tensor.shape().iter().for_each(|&extent| self.bytes.extend((extent as i32).to_ne_bytes()));
                 self.align(8);
             }
-            Argument::Partial(id) => self.words(&[*bindings.partials.get(id).ok_or_else(missing)?]),
+            Argument::Partial(id) | Argument::TilePartial(id, _) => {
+                self.words(&[*bindings.partials.get(id).ok_or_else(missing)?]);
+            }
+            Argument::RowPartial(id) => self.words(&[*bindings.row_partials.get(id).ok_or_else(missing)?]),
+            Argument::QueryGradSums(_) => self.words(&[bindings.query_grad_sums.ok_or_else(missing)?]),
+            Argument::QueryGradTurns => self.words(&[bindings.query_grad_turns.ok_or_else(missing)?]),
             Argument::DenseGrad(id) => self.words(bindings.dense.get(id).ok_or_else(missing)?),
             Argument::WorksTaken => self.words(&[bindings.works_taken.ok_or_else(missing)?]),
             Argument::Length(length) => {

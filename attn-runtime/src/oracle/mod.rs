@@ -58,7 +58,7 @@ impl Executor for OracleExecutor {
         Ok(Output { output, statistic, saved: Vec::new() })
     }
 
-    fn backward(&self, backward: &BackwardCall) -> Result<Gradients, Error> {
+    fn backward(&self, backward: &BackwardCall, _deterministic: bool) -> Result<Gradients, Error> {
         let call = &backward.call;
         let output_grad = backward.output_grad.to_f64_vec()?;
         let statistic_grad = backward.statistic_grad.as_ref().map(Tensor::to_f64_vec).transpose()?;

@@ -43,7 +43,7 @@ impl GeneratedKernels {
 pub fn generated_kernels(definition: &Definition, shape: Shape, target: Target) -> Result<GeneratedKernels, Error> {
     let lowered = lower(definition).map_err(|source| Error::Lower { variant: definition.name.clone(), source })?;
     let forward = cuda::forward(&lowered, shape, target)?;
-    let (backward, no_backward) = match cuda::backward(&lowered, shape, target) {
+    let (backward, no_backward) = match cuda::backward(&lowered, shape, target, true) {
         Ok(kernels) => (kernels, None),
         Err(error @ PlanError::ParameterGradient { .. }) => (vec![], Some(error)),
         Err(error) => return Err(error.into()),

@@ -153,6 +153,13 @@ __device__ __forceinline__ float quad_sum(float x) {
     return x + __shfl_xor_sync(~0u, x, 2);
 }
 //% endif
+//% if needs.warp_sum
+__device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(~0u, x, distance);
+    return x;
+}
+//% endif
 //% if needs.quad_any
 __device__ __forceinline__ bool quad_any(bool x) {
     int any = x;
@@ -172,4 +179,12 @@ __device__ __forceinline__ float to_float(element bits) {
     return value;
 }
 //% endif
+//% endif
+//% if needs.pack
+// Two numbers, rounded, in one register.
+__device__ __forceinline__ u32 pack(float low, float high) {
+    u32 packed;
+    asm("cvt.rn.@{ dtype }x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
 //% endif

@@ -45,11 +45,6 @@ __device__ __forceinline__ void multiply_add(float (&left)[4], float (&right)[4]
     multiply_add(left, a.r, b.r[0], b.r[1]);
     multiply_add(right, a.r, b.r[2], b.r[3]);
 }
-__device__ __forceinline__ u32 pack(float low, float high) {
-    u32 packed;
-    asm("cvt.rn.@{ dtype }x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-    return packed;
-}
 // Two 16 x 8 accumulator tiles as the A of the next product.
 __device__ __forceinline__ FragmentA as_a(const float (&left)[4], const float (&right)[4]) {
     return {{pack(left[0], left[1]), pack(left[2], left[3]), pack(right[0], right[1]), pack(right[2], right[3])}};

@@ -71,6 +71,28 @@ __device__ __forceinline__ void tensor_store(const TensorMap* map, u32 from, int
 // Closes the group of this thread's stores; waits until all of its groups have read shared memory.
 __device__ __forceinline__ void tensor_store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 __device__ __forceinline__ void tensor_store_wait() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+//% if dq_columns
+// Contiguous bytes from shared to global memory, in the groups of tensor stores.
+__device__ __forceinline__ void bulk_store(float* to, u32 from, u32 bytes) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void bulk_add(float* to, u32 from, u32 bytes) {
+    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes) : "memory");
+}
+// Waits until all groups of this thread have written global memory.
+__device__ __forceinline__ void bulk_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+//% endif
+//% if turns
+// Blocks take turns by a word in global memory: what the block before has written is seen after its number is.
+__device__ __forceinline__ int load_acquire(const int* word) {
+    int value;
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+    return value;
+}
+__device__ __forceinline__ void store_release(int* word, int value) { asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(word), "r"(value) : "memory"); }
+// Orders accesses of threads and of bulk copies to global memory.
+__device__ __forceinline__ void publish_global() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
+//% endif
 
 // ---------------------------------------------------------------- products of a warpgroup
 // A tile of rows of 16-bit elements lies in shared memory as chunks of 64 columns, a row of a chunk 128 bytes, whose 16-byte
@@ -103,20 +125,31 @@ __device__ __forceinline__ void pin(float (&r)[N]) {
 #pragma unroll
     for (int i = 0; i < N; ++i) asm volatile("" : "+f"(r[i]) :: "memory");
 }
-// d (64 x @{ block_kv }) (+)= A B^T, both by descriptors.
-__device__ __forceinline__ void multiply_tiles(float (&d)[@{ block_kv // 2 }], u64 a, u64 b, bool accumulate) {
-    asm volatile("{ .reg .pred p; setp.ne.b32 p, %@{ block_kv // 2 + 2 }, 0; "
-        "wgmma.mma_async.sync.aligned.m64n@{ block_kv }k16.f32.@{ dtype }.@{ dtype } {@% for i in range(block_kv // 2) %@%@{ i }@{ "" if loop.last else ", " }@% endfor %@}, %@{ block_kv // 2 }, %@{ block_kv // 2 + 1 }, p, 1, 1, 0, 0; }"
-        : @% for i in range(block_kv // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
+// d (64 x @{ tile_columns }) (+)= A B^T, both by descriptors.
+__device__ __forceinline__ void multiply_tiles(float (&d)[@{ tile_columns // 2 }], u64 a, u64 b, bool accumulate) {
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %@{ tile_columns // 2 + 2 }, 0; "
+        "wgmma.mma_async.sync.aligned.m64n@{ tile_columns }k16.f32.@{ dtype }.@{ dtype } {@% for i in range(tile_columns // 2) %@%@{ i }@{ "" if loop.last else ", " }@% endfor %@}, %@{ tile_columns // 2 }, %@{ tile_columns // 2 + 1 }, p, 1, 1, 0, 0; }"
+        : @% for i in range(tile_columns // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
         : "l"(a), "l"(b), "r"((int)accumulate));
 }
-// d (64 x @{ value_columns }) += A B, A in registers, B's rows contracted.
-__device__ __forceinline__ void multiply_weights(float (&d)[@{ value_columns // 2 }], const u32 (&a)[4], u64 b) {
+//% for columns in weight_columns
+// d (64 x @{ columns }) += A B, A in registers, B's rows contracted.
+__device__ __forceinline__ void multiply_weights(float (&d)[@{ columns // 2 }], const u32 (&a)[4], u64 b) {
     asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0; "
-        "wgmma.mma_async.sync.aligned.m64n@{ value_columns }k16.f32.@{ dtype }.@{ dtype } {@% for i in range(value_columns // 2) %@%@{ i }@{ "" if loop.last else ", " }@% endfor %@}, {%@{ value_columns // 2 }, %@{ value_columns // 2 + 1 }, %@{ value_columns // 2 + 2 }, %@{ value_columns // 2 + 3 }}, %@{ value_columns // 2 + 4 }, p, 1, 1, 1; }"
-        : @% for i in range(value_columns // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
+        "wgmma.mma_async.sync.aligned.m64n@{ columns }k16.f32.@{ dtype }.@{ dtype } {@% for i in range(columns // 2) %@%@{ i }@{ "" if loop.last else ", " }@% endfor %@}, {%@{ columns // 2 }, %@{ columns // 2 + 1 }, %@{ columns // 2 + 2 }, %@{ columns // 2 + 3 }}, %@{ columns // 2 + 4 }, p, 1, 1, 1; }"
+        : @% for i in range(columns // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
+//% endfor
+//% if dq_columns
+// d (64 x @{ dq_columns }) (+)= A B, both by descriptors, B's rows contracted.
+__device__ __forceinline__ void multiply_transposed(float (&d)[@{ dq_columns // 2 }], u64 a, u64 b, bool accumulate) {
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %@{ dq_columns // 2 + 2 }, 0; "
+        "wgmma.mma_async.sync.aligned.m64n@{ dq_columns }k16.f32.@{ dtype }.@{ dtype } {@% for i in range(dq_columns // 2) %@%@{ i }@{ "" if loop.last else ", " }@% endfor %@}, %@{ dq_columns // 2 }, %@{ dq_columns // 2 + 1 }, p, 1, 1, 0, 1; }"
+        : @% for i in range(dq_columns // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
+        : "l"(a), "l"(b), "r"((int)accumulate));
+}
+//% endif
 //% if key_bias
 // A slice of 16 columns in bf16 lies in shared memory as blocks of 8 x 8, the two of 8 rows one after the other. Of a row three
 // columns are used, the others are zeros.
@@ -136,11 +169,11 @@ __device__ __forceinline__ void store_number(u32 slice, int row, float value) {
 }
 // A row of the slice that a slice of numbers is multiplied with: each part counts once.
 __device__ __forceinline__ void store_ones(u32 slice, int row) { store_slice_row(slice, row, 0x3F803F80u, 0x3F80u); }
-// d (64 x @{ block_kv }) += the numbers of a slice, one a column.
-__device__ __forceinline__ void add_numbers(float (&d)[@{ block_kv // 2 }], u64 ones, u64 numbers) {
+// d (64 x @{ tile_columns }) += the numbers of a slice, one a column.
+__device__ __forceinline__ void add_numbers(float (&d)[@{ tile_columns // 2 }], u64 ones, u64 numbers) {
     asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0; "
-        "wgmma.mma_async.sync.aligned.m64n@{ block_kv }k16.f32.bf16.bf16 {@% for i in range(block_kv // 2) %@%@{ i }@{ "" if loop.last else ", " }@% endfor %@}, %@{ block_kv // 2 }, %@{ block_kv // 2 + 1 }, p, 1, 1, 0, 0; }"
-        : @% for i in range(block_kv // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
+        "wgmma.mma_async.sync.aligned.m64n@{ tile_columns }k16.f32.bf16.bf16 {@% for i in range(tile_columns // 2) %@%@{ i }@{ "" if loop.last else ", " }@% endfor %@}, %@{ tile_columns // 2 }, %@{ tile_columns // 2 + 1 }, p, 1, 1, 0, 0; }"
+        : @% for i in range(tile_columns // 2) %@"+f"(d[@{ i }])@{ "" if loop.last else ", " }@% endfor %@
         : "l"(ones), "l"(numbers));
 }
 __device__ __forceinline__ float warp_max(float x) {
@@ -149,12 +182,13 @@ __device__ __forceinline__ float warp_max(float x) {
     return x;
 }
 //% endif
-__device__ __forceinline__ u32 pack(float low, float high) {
-    u32 packed;
-    asm("cvt.rn.@{ dtype }x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-    return packed;
-}
 // Four 8 x 8 matrices: lane l gives the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void store_matrix_x4(u32 to, const u32 (&r)[4]) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
 }
+//% if dq_columns
+// The same, transposed: lane l gives the address of column l % 8 of matrix l / 8.
+__device__ __forceinline__ void store_matrix_x4_transposed(u32 to, const u32 (&r)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
+}
+//% endif

@@ -1,0 +1,320 @@
+//! The kernels of the Hopper schedule's backward pass: one for dk, dv and the sums of dq, and one that makes dq of the sums.
+//!
+//! # Gradients of parameters
+//! A parameter with an axis of keys is summed by key in the first kernel, one without an axis of queries by warp and tile of keys.
+//! What the normalizer adds is a value of each row, which the second kernel computes.
+//!
+//! Invariants: what this schedule does not take is refused with a reason before anything is generated; every dead pair is selected
+//! to 0, whatever its expressions are.
+
+use std::fmt::Write;
+
+use minijinja::{Value, context};
+
+use super::arguments::{Argument, Length, RowArray, TensorRole};
+use super::assemble::{Columns, Machinery, Variant, file_name};
+use super::backward::{pair_part, row_members, scale_function};
+use super::gradients::{Gradient, GradientKind};
+use super::values::{Place, function};
+use super::{Kernel, KernelKind};
+use crate::definition::Axis;
+use crate::ir::{Graph, Input, NodeId, Op, Rate};
+use crate::plan::{HopperBackwardTiles, hopper_backward};
+
+/// Barriers of `bar.sync`: of all consumers, and the first of those that hand parts of dq over and back.
+const ALL_CONSUMERS: usize = 1;
+const DQ_FULL: usize = 2;
+const DQ_EMPTY: usize = 4;
+/// Warps of the producer that compute what varies by query.
+const QUERY_WARPS: usize = 2;
+/// Threads of the kernel that makes dq.
+const QUERY_GRADIENT_THREADS: u32 = 256;
+
+/// The kernels, or why the schedule does not take the variant. With `deterministic`, tiles of keys add to dq in their order.
+pub(super) fn kernels(
+    variant: &Variant<'_>,
+    gradients: &[Gradient],
+    deterministic: bool,
+) -> Result<Vec<Kernel>, &'static str> {
+    // the shape first: what is refused anyway needs no other reason
+    hopper_backward(variant.shape, variant.target, 0)?;
+    let sums: Vec<&Gradient> = gradients.iter().filter(|gradient| is_summed_by_pair(gradient)).collect();
+    if sums.iter().any(|gradient| {
+        gradient.kind == GradientKind::Row
+            && variant.definition().parameter(gradient.parameter).axes.contains(&Axis::Query)
+    }) {
+        return Err("pairs add to a parameter's gradient by query");
+    }
+    let (tiles, main) = main_kernel(variant, &sums, deterministic)?;
+    Ok(vec![main, query_gradients(variant, gradients, &tiles, deterministic)])
+}
+
+/// Whether pairs contribute to a parameter that the main kernel sums; others have kernels of their own.
+fn is_summed_by_pair(gradient: &Gradient) -> bool {
+    matches!(gradient.kind, GradientKind::Row | GradientKind::Column) && gradient.pair.is_some()
+}
+
+/// Whether `root` reads the product other than through `given`.
+fn reads_product_beside(graph: &Graph, root: NodeId, given: NodeId) -> bool {
+    let mut stack = vec![root];
+    let mut seen = std::collections::HashSet::new();
+    while let Some(id) = stack.pop() {
+        if id == given || !seen.insert(id) {
+            continue;
+        }
+        if *graph.op(id) == Op::Input(Input::Product) {
+            return true;
+        }
+        stack.extend(graph.op(id).operands());
+    }
+    false
+}
+
+fn main_kernel(
+    variant: &Variant<'_>,
+    sums: &[&Gradient],
+    deterministic: bool,
+) -> Result<(HopperBackwardTiles, Kernel), &'static str> {
+    let backward = &variant.lowered.backward;
+    let name_of = |gradient: &Gradient| variant.names[gradient.parameter.0 as usize].clone();
+    let mut pair: Vec<(String, NodeId)> = vec![("product_grad".into(), backward.product_grad)];
+    pair.extend(sums.iter().map(|sum| (format!("grad_{}", name_of(sum)), sum.pair.expect("summed by pair"))));
+    // where gradients follow from the weight, weights are computed while the gradients of weights still are
+    let is_split = pair.iter().all(|(_, root)| !reads_product_beside(&variant.graph, *root, backward.probability));
+    let mut roots: Vec<NodeId> = pair.iter().map(|(_, root)| *root).collect();
+    roots.push(backward.probability);
+
+    let pairs_masked = variant.bounds.residual;
+    let mut values = variant.values();
+    roots.iter().for_each(|&root| values.demand(root, &[]));
+    let scale = backward.product_grad_scale;
+    scale.into_iter().for_each(|root| values.demand(root, &[]));
+    if pairs_masked {
+        variant.demand_mask(&mut values);
+    } else {
+        variant.demand_bounds(&mut values);
+    }
+
+    let mut all = roots.clone();
+    all.extend(scale);
+    let rows = row_members(variant, &mut values, &all);
+    let fields = values.staged_fields(Place::Query);
+    let tiles = hopper_backward(variant.shape, variant.target, fields)?;
+    let (block_q, block_kv) = (tiles.block_q as u32, tiles.block_kv as u32);
+    let mut members: Vec<Argument> = [
+        (TensorRole::Q, block_q),
+        (TensorRole::K, block_kv),
+        (TensorRole::V, block_kv),
+        (TensorRole::OutputGrad, block_q),
+        (TensorRole::KGrad, block_kv),
+        (TensorRole::VGrad, block_kv),
+    ]
+    .map(|(role, rows)| Argument::TensorMap(role, rows))
+    .to_vec();
+    members.extend([Argument::WorksTaken, Argument::QueryGradSums(tiles.dq_tile() as u32)]);
+    members.extend(deterministic.then_some(Argument::QueryGradTurns));
+    members.extend(sums.iter().map(|sum| match sum.kind {
+        GradientKind::Column => Argument::Partial(sum.parameter),
+        _ => Argument::TilePartial(sum.parameter, 4 * tiles.consumers as u32),
+    }));
+    members.extend(rows);
+    members.extend([Argument::Length(Length::Batches), Argument::Length(Length::KeyHeadGroup)]);
+
+    let mut functions = if is_split {
+        let mut text =
+            variant.pair_function(&values, "float", "backward_probability", &[backward.probability], false);
+        text.push_str(&after_probability(variant, &values, &pair));
+        text
+    } else {
+        pair.insert(0, ("probability".into(), backward.probability));
+        pair_part(variant, &values, &pair)
+    };
+    functions.push_str(&scale_function(variant, &values));
+    let queries = Columns::of(&values, Place::Query, "stage", "");
+    functions.push_str(&queries.functions);
+    let own = variant.own_part(&values, &mut members, &functions, pairs_masked);
+
+    let parameters: Vec<Value> = sums
+        .iter()
+        .map(|sum| context! { name => name_of(sum), column => sum.kind == GradientKind::Column })
+        .collect();
+    let machine = context! {
+        entry => "attn_backward",
+        want_dk => true,
+        want_dv => true,
+        deterministic,
+        split => is_split,
+        stage_queries => queries.staged,
+        inline_queries => queries.inline,
+        query_columns => queries.snippet,
+        dq_by_rows => tiles.dq_by_rows,
+        masked => variant.lowered.mask.is_some(),
+        residual => pairs_masked,
+        longest_first => !variant.bounds.expressions().is_empty(),
+        mask_arguments => variant.mask_arguments(),
+        pair_arguments => variant.pair_arguments(&roots),
+        product_grad_scale => scale.is_some(),
+        scale_pairs => scales_pairs(variant),
+        sums => parameters,
+    };
+    let constants = constants(variant, &tiles, queries.fields);
+    let summary = describe(&tiles, deterministic);
+    let machinery = Machinery::HopperBackward(&tiles, deterministic);
+    let source = variant.source("backward_hopper", &summary, &constants, &own, machine, machinery);
+    let kernel = Kernel {
+        entry: "attn_backward",
+        kind: KernelKind::BackwardKv,
+        file_name: file_name(variant, "backward"),
+        source,
+        variant_part: own,
+        arguments: members,
+        threads: 128 * (1 + tiles.consumers as u32),
+        shared_memory: tiles.shared_memory as u32,
+        block_q,
+        block_kv,
+        table_chunk: 0,
+        persistent: true,
+        tiles: None,
+    };
+    Ok((tiles, kernel))
+}
+
+/// Whether the factor of all gradients of products differs between heads that share keys, so that pairs are multiplied by it.
+fn scales_pairs(variant: &Variant<'_>) -> bool {
+    let scale = variant.lowered.backward.product_grad_scale;
+    scale.is_some_and(|root| variant.graph.rate(root).contains(Rate::HEAD))
+}
+
+/// `struct Pair` and `backward_pair`, given the weight instead of the product.
+fn after_probability(
+    variant: &Variant<'_>,
+    values: &super::values::Values<'_>,
+    pair: &[(String, NodeId)],
+) -> String {
+    let names: Vec<&str> = pair.iter().map(|(name, _)| name.as_str()).collect();
+    let roots: Vec<NodeId> = pair.iter().map(|(_, root)| *root).collect();
+    let given = [(Input::OutputGradProduct, "output_grad_product")];
+    let probability = (variant.lowered.backward.probability, "probability");
+    let (statements, texts) = values.body_given(&roots, &given, probability);
+    let arguments = if variant.pair_arguments(&roots).is_empty() { "" } else { "const Arguments& arguments, " };
+    let mut text = format!("struct Pair {{ float {}; }};\n", names.join(", "));
+    text.push_str(&function(
+        &format!(
+            "Pair backward_pair({arguments}float probability, float output_grad_product, const Tile& tile, const Query& query, const Key& key)"
+        ),
+        &statements,
+        &format!("{{{}}}", texts.join(", ")),
+    ));
+    text
+}
+
+fn query_gradients(
+    variant: &Variant<'_>,
+    gradients: &[Gradient],
+    tiles: &HopperBackwardTiles,
+    deterministic: bool,
+) -> Kernel {
+    let rows: Vec<&Gradient> = gradients
+        .iter()
+        .filter(|gradient| gradient.kind == GradientKind::Row && gradient.row.is_some())
+        .collect();
+    let name_of = |gradient: &Gradient| variant.names[gradient.parameter.0 as usize].clone();
+    let scale = variant.lowered.backward.product_grad_scale.filter(|_| !scales_pairs(variant));
+    let row_roots: Vec<NodeId> = rows.iter().filter_map(|gradient| gradient.row).collect();
+    let mut values = variant.values();
+    scale.iter().chain(&row_roots).for_each(|&root| values.demand(root, &[]));
+    variant.demand_bounds(&mut values);
+    let mut all = row_roots.clone();
+    all.extend(scale);
+    let mut members = vec![Argument::Tensor(TensorRole::QGrad), Argument::QueryGradSums(tiles.dq_tile() as u32)];
+    members.extend(deterministic.then_some(Argument::QueryGradTurns));
+    members.extend(rows.iter().map(|gradient| Argument::RowPartial(gradient.parameter)));
+    members.extend(row_members(variant, &mut values, &all));
+    let counted = Argument::Rows(RowArray::LiveKeys);
+    if needs_live_rows(variant, gradients) && !members.contains(&counted) {
+        members.push(counted);
+    }
+    let mut functions = if scale.is_some() { scale_function(variant, &values) } else { String::new() };
+    for gradient in &rows {
+        let (statements, texts) = values.body(&[gradient.row.expect("of a row")], &[]);
+        let signature = format!("float row_grad_{}(const Tile& tile, const Query& query)", name_of(gradient));
+        functions.push_str(&function(&signature, &statements, &texts[0]));
+    }
+    let own = variant.own_part(&values, &mut members, &functions, false);
+    let row_gradients: Vec<Value> = rows.iter().map(|gradient| context! { name => name_of(gradient) }).collect();
+    let machine = context! {
+        deterministic,
+        dq_by_rows => tiles.dq_by_rows,
+        product_grad_scale => scale.is_some(),
+        row_gradients,
+        residual => variant.bounds.residual,
+    };
+    let mut constants = format!(
+        "constexpr int HEAD_DIM = {}, BLOCK_Q = {}, THREADS = {QUERY_GRADIENT_THREADS};\n",
+        variant.shape.head_dim(),
+        tiles.block_q
+    );
+    writeln!(constants, "constexpr int DQ_REGISTERS = {}, DQ_TILE_FLOATS = {};", tiles.dq_columns / 2, tiles.dq_tile())
+        .expect("writing to a string");
+    let source = variant.source("query_gradients", "dq of its sums", &constants, &own, machine, Machinery::Plain);
+    Kernel {
+        entry: "attn_query_gradients",
+        kind: KernelKind::BackwardQ,
+        file_name: file_name(variant, "query_gradients"),
+        source,
+        variant_part: own,
+        arguments: members,
+        threads: QUERY_GRADIENT_THREADS,
+        shared_memory: 0,
+        block_q: tiles.block_q as u32,
+        block_kv: 0,
+        table_chunk: 0,
+        persistent: false,
+        tiles: None,
+    }
+}
+
+/// Whether rows must be known to have a live pair, and bounds do not tell.
+pub(super) fn needs_live_rows(variant: &Variant<'_>, gradients: &[Gradient]) -> bool {
+    let of_row = |gradient: &Gradient| gradient.kind == GradientKind::Row && gradient.row.is_some();
+    variant.bounds.residual && gradients.iter().any(of_row)
+}
+
+fn constants(variant: &Variant<'_>, tiles: &HopperBackwardTiles, query_fields: usize) -> String {
+    let shape = variant.shape;
+    let mut text = String::from("// ---------------------------------------------------------------- shape\n");
+    let mut line = |declaration: String| writeln!(text, "constexpr int {declaration};").expect("writing to a string");
+    line(format!("HEAD_DIM = {}, VALUE_DIM = {}", shape.head_dim(), shape.value_dim()));
+    line(format!("BLOCK_Q = {}, BLOCK_KV = {}", tiles.block_q, tiles.block_kv));
+    line(format!("CONSUMERS = {}, THREADS = 128 * (1 + CONSUMERS)", tiles.consumers));
+    line(format!("STAGES = {}   /* tiles of q, of do and of ds */", tiles.stages));
+    let [producer, consumer] = tiles.registers;
+    line(format!("PRODUCER_REGISTERS = {producer}, CONSUMER_REGISTERS = {consumer}"));
+    line("Q_CHUNK_BYTES = BLOCK_Q * CHUNK_ROW_BYTES, KV_CHUNK_BYTES = BLOCK_KV * CHUNK_ROW_BYTES".to_owned());
+    line("Q_TILE_BYTES = chunks(HEAD_DIM) * Q_CHUNK_BYTES, DO_TILE_BYTES = chunks(VALUE_DIM) * Q_CHUNK_BYTES".to_owned());
+    let why = if tiles.dq_by_rows { "" } else { "   /* one for each consumer's columns of dq */" };
+    line(format!("K_CHUNKS = {}{why}", tiles.k_chunks));
+    line("K_TILE_BYTES = K_CHUNKS * KV_CHUNK_BYTES, V_TILE_BYTES = chunks(VALUE_DIM) * KV_CHUNK_BYTES".to_owned());
+    line("DS_TILE_BYTES = chunks(BLOCK_KV) * Q_CHUNK_BYTES".to_owned());
+    let registers = tiles.dq_columns / 2;
+    line(format!("DQ_REGISTERS = {registers}, DQ_TILE_BYTES = CONSUMERS * 128 * DQ_REGISTERS * 4"));
+    if query_fields > 0 {
+        line(format!("QUERY_RING_BYTES = BLOCK_Q * {}, QUERY_WARPS = {QUERY_WARPS}", 4 * query_fields));
+    }
+    line(format!(
+        "ALL_CONSUMERS = {ALL_CONSUMERS}, DQ_FULL = {DQ_FULL}, DQ_EMPTY = {DQ_EMPTY}, DQ_THREADS = 128 + 32   /* barriers, the last two one a consumer */"
+    ));
+    text
+}
+
+fn describe(tiles: &HopperBackwardTiles, deterministic: bool) -> String {
+    format!(
+        "backward, Hopper schedule, tile {} queries x {} keys, one producer and {} consumer warpgroups, rings of {} for q and do, dq added {}, {} KiB of shared memory",
+        tiles.block_q,
+        tiles.block_kv,
+        tiles.consumers,
+        tiles.stages,
+        if deterministic { "in the order of the keys" } else { "in any order" },
+        tiles.shared_memory.div_ceil(1024),
+    )
+}

@@ -1,0 +1,115 @@
+//! Tiles of the Hopper schedule's backward pass (sm_90a): a block keeps a tile of 128 keys and its values in shared memory and walks
+//! tiles of queries; two consumer warpgroups of 64 keys each hold dk and dv in registers, and dq leaves with every tile.
+//!
+//! # Registers
+//! A thread of a consumer holds head_dim / 2 sums of dk and value_dim / 2 of dv, block_q / 2 scores and as many gradients of weights,
+//! half of both packed for the next products, and its part of dq, which takes the place of gradients that are used up. With both
+//! dimensions up to 64 a tile has 128 queries, up to 128 it has 64; beyond, dk and dv do not fit together.
+//!
+//! Invariants: what the schedule does not take is refused with a reason, and the portable schedule takes it; tiles fit shared memory.
+
+use super::hopper::{BARRIER_BYTES_OF_STAGE, CHUNK_ROW_BYTES, WORK_BYTES, chunks, half_on_hopper};
+use super::{Shape, Target};
+
+/// Keys of a tile: two consumers of 64.
+const BLOCK_KV: usize = 128;
+const CONSUMERS: usize = 2;
+/// Tiles of q and of do, and of ds, in shared memory.
+const STAGES: usize = 2;
+
+/// The tile of a backward kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HopperBackwardTiles {
+    pub(crate) block_q: usize,
+    pub(crate) block_kv: usize,
+    pub(crate) consumers: usize,
+    /// Tiles of q, of do and of ds.
+    pub(crate) stages: usize,
+    /// Chunks of 64 columns of a tile of k: as many as the consumers' parts of dq need.
+    pub(crate) k_chunks: usize,
+    /// Whether consumers share a tile of dq by its rows; else by its columns.
+    pub(crate) dq_by_rows: bool,
+    /// Columns of dq that a consumer computes.
+    pub(crate) dq_columns: usize,
+    /// Registers of a thread of the producer and of a consumer.
+    pub(crate) registers: [usize; 2],
+    /// Dynamic shared memory of a block, in bytes.
+    pub(crate) shared_memory: usize,
+}
+
+impl HopperBackwardTiles {
+    /// Floats of a tile of dq, in the order of the registers that hold it.
+    pub(crate) fn dq_tile(&self) -> usize {
+        self.consumers * 64 * self.dq_columns
+    }
+}
+
+/// The tiles of the backward pass, or why there are none. `query_fields` is the number of 4-byte fields of a query that are kept in
+/// shared memory.
+pub(crate) fn hopper_backward(
+    shape: Shape,
+    target: Target,
+    query_fields: usize,
+) -> Result<HopperBackwardTiles, &'static str> {
+    half_on_hopper(shape, target)?;
+    let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
+    let (block_q, dq_by_rows, k_chunks) = match head.max(value) {
+        1 => (128, true, 1),
+        2 => (64, false, CONSUMERS),
+        _ => return Err("dk and dv of more than 128 columns do not fit the registers together"),
+    };
+    let dq_columns = if dq_by_rows { shape.padded_head_dim() } else { 64 };
+    let tile = |rows: usize, chunks: usize| rows * chunks * CHUNK_ROW_BYTES;
+    let queries = tile(block_q, head + value) + tile(block_q, BLOCK_KV / 64) + block_q * 4 * query_fields;
+    let dq = CONSUMERS * 64 * dq_columns * 4;
+    let barriers = 4 * 8 + 3 * STAGES * BARRIER_BYTES_OF_STAGE;
+    let shared_memory = tile(BLOCK_KV, k_chunks + value) + STAGES * queries + dq + barriers + WORK_BYTES;
+    if shared_memory > target.shared_memory_per_block() {
+        return Err("its tiles need more shared memory than a block has");
+    }
+    Ok(HopperBackwardTiles {
+        block_q,
+        block_kv: BLOCK_KV,
+        consumers: CONSUMERS,
+        stages: STAGES,
+        k_chunks,
+        dq_by_rows,
+        dq_columns,
+        registers: [24, 240],
+        shared_memory,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::ElementType;
+
+    #[test]
+    fn shapes_up_to_128_have_tiles() {
+        for element in [ElementType::F16, ElementType::Bf16] {
+            for head_dim in (8..=256).step_by(8) {
+                for value_dim in (8..=256).step_by(8) {
+                    let shape = Shape::new(element, head_dim, value_dim).unwrap();
+                    let planned = hopper_backward(shape, Target::Sm90a, 4);
+                    if head_dim.max(value_dim) > 128 {
+                        assert!(planned.unwrap_err().contains("128"), "{shape}");
+                        continue;
+                    }
+                    let tiles = planned.unwrap();
+                    assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
+                    // the tile of dq has a place for every query and column
+                    assert!(tiles.dq_tile() >= tiles.block_q * head_dim, "{shape}: {tiles:?}");
+                    assert!(128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]) <= 65536);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn others_are_refused() {
+        let refused = |element, target| hopper_backward(Shape::new(element, 64, 64).unwrap(), target, 2).unwrap_err();
+        assert!(refused(ElementType::F32, Target::Sm90a).contains("f32"));
+        assert!(refused(ElementType::Bf16, Target::Sm80).contains("sm_90a"));
+    }
+}
