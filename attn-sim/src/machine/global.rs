@@ -284,8 +284,6 @@ mod tests {
     use super::super::clock::Clock;
     use super::*;
 
-    const MINE: AtomicU64 = AtomicU64::new(0);
-
     fn accessor(block: u32, time: u32, others: &Others) -> Accessor<'_> {
         Accessor { block, thread: 5, time, others }
     }
@@ -310,7 +308,7 @@ mod tests {
     fn plain_writes_need_an_order_between_blocks() {
         let (nothing, before, after) = (Others::default(), knowing(6), knowing(7));
         for access in [GlobalAccess::Read, GlobalAccess::Write, GlobalAccess::Add, GlobalAccess::StrongRead] {
-            let cell = MINE;
+            let cell = AtomicU64::new(Mark::NOBODY.0);
             accessor(1, 7, &nothing).access(&cell, GlobalAccess::Write).unwrap();
             accessor(1, 9, &nothing).access(&cell, GlobalAccess::Read).unwrap();
             let write = cell.load(Ordering::Relaxed);
@@ -326,7 +324,7 @@ mod tests {
     #[test]
     fn atomic_operations_need_none_between_each_other() {
         let nothing = Others::default();
-        let cell = MINE;
+        let cell = AtomicU64::new(Mark::NOBODY.0);
         accessor(1, 7, &nothing).access(&cell, GlobalAccess::StrongWrite).unwrap();
         accessor(2, 1, &nothing).access(&cell, GlobalAccess::StrongRead).unwrap();
         assert!(accessor(2, 1, &nothing).access(&cell, GlobalAccess::Read).is_err());
@@ -342,7 +340,7 @@ mod tests {
 
     #[test]
     fn nobody_knows_of_what_is_in_flight() {
-        let cell = MINE;
+        let cell = AtomicU64::new(Mark::NOBODY.0);
         accessor(1, IN_FLIGHT, &Others::default()).access(&cell, GlobalAccess::Write).unwrap();
         assert!(accessor(2, 1, &knowing(u32::MAX)).access(&cell, GlobalAccess::Read).is_err());
     }
