@@ -90,8 +90,13 @@ table! {
     fn store_shared(address: u32, from: *const u8, bytes: u32);
     /// Adds `count` floats to global memory; returns what the first was.
     fn atomic_add(address: Address, values: *const f32, count: u32) -> f32;
-    /// `atom.inc.u32`: counts a word of global memory up, from `last` to 0; returns what it was.
-    fn atomic_increment(address: Address, last: u32) -> u32;
+    /// A load of global memory that other threads may wait with: at most 16 bytes, a multiple of which the address is. `order` is
+    /// the sum of 1 for an acquire, 2 for a release, and 4 for a scope of more than the block.
+    fn load_strong(address: Address, to: *mut u8, bytes: u32, order: u32);
+    /// Such a store.
+    fn store_strong(address: Address, from: *const u8, bytes: u32, order: u32);
+    /// An atomic operation on 32 bits of global memory: `change` 0 add, 1 inc, 2 exch, 3 cas. Returns what they were.
+    fn atomic_word(address: Address, change: u32, operand: u32, compared: u32, order: u32) -> u32;
 
     /// `shfl.sync`: `kind` 0 up, 1 down, 2 xor, 3 indexed.
     fn shuffle(mask: u32, value: u32, lane: u32, kind: u32, width: u32) -> u32;
@@ -113,7 +118,7 @@ table! {
     /// `bar.arrive`.
     fn barrier_arrive(id: u32, threads: u32);
     /// A fence: `kind` 0 proxy.async of shared memory, 1 proxy.async of global memory, 2 proxy.async of both, 3 mbarrier_init,
-    /// 4 `__threadfence_block`, 5 `__threadfence` and wider.
+    /// 4 `__threadfence_block` (of a cluster, too), 5 `__threadfence` and wider.
     fn fence(kind: u32);
     /// `setmaxnreg`.
     fn set_registers(count: u32, increase: u32);

@@ -1,7 +1,8 @@
 //! Kernels and their launches: the crate's interface.
 //!
-//! Invariants: a run is a function of kernel, arguments, memory and seed, whatever the number of OS threads, but for the order of
-//! atomic additions of different blocks; of several faulty blocks, the first in the grid is reported.
+//! Invariants: blocks start in the order of their numbers; a run is a function of kernel, arguments, memory and seed, whatever the
+//! number of OS threads, but for the order of atomic operations of different blocks and what follows from it (on one OS thread there is
+//! one order); of several faulty blocks, the first in the grid is reported.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -13,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::fault::{Fault, Line, Place};
 use crate::host::{BuildError, Program};
-use crate::machine::{BlockOutcome, GridLaunch, Raised, run_block};
+use crate::machine::{BlockOutcome, GridLaunch, MOST_BLOCKS, Raised, run_block};
 use crate::memory::Memory;
 
 /// A kernel compiled for the simulator. Cheap to clone.
@@ -113,7 +114,8 @@ impl Kernel {
 
     /// Runs the kernel to its end. `arguments` has the bytes of each parameter.
     ///
-    /// Blocks are spread over the OS threads of rayon's current pool.
+    /// Blocks are spread over the OS threads of rayon's current pool. One starts when an earlier one has ended, so that a kernel may
+    /// wait for blocks that have started, and not for others. A block that waits keeps its OS thread.
     ///
     /// # Errors
     /// When the kernel does something wrong.
@@ -123,6 +125,8 @@ impl Kernel {
     pub fn launch(&self, memory: &Memory, launch: &Launch, arguments: &[&[u8]]) -> Result<Run, Box<Failure>> {
         let threads: u32 = launch.block.iter().product();
         assert!((1..=MOST_THREADS).contains(&threads), "a block has 1 to {MOST_THREADS} threads, not {threads}");
+        let blocks = launch.grid.iter().try_fold(1u32, |all, &blocks| all.checked_mul(blocks)).unwrap_or(u32::MAX);
+        assert!(blocks <= MOST_BLOCKS, "a launch has {MOST_BLOCKS} blocks at most");
         assert!(launch.shared_memory <= MOST_SHARED, "a block has {MOST_SHARED} bytes of shared memory at most");
         assert!(arguments.len() <= crate::machine::MOST_ARGUMENTS, "too many arguments");
         let parameters = self.program.parameters(&self.name).expect("the kernel was found when it was built");
@@ -139,9 +143,11 @@ impl Kernel {
             (launch.seed, launch.trace, LIMIT),
             memory,
         ));
-        let blocks: u32 = launch.grid.iter().product();
         let first_fault = AtomicU32::new(u32::MAX);
-        let run = |number: u32| {
+        // whoever asks gets the next: a part of the grid of its own for each OS thread would start blocks before earlier ones
+        let next = AtomicU32::new(0);
+        let run = |_| {
+            let number = next.fetch_add(1, Ordering::Relaxed);
             if number > first_fault.load(Ordering::Relaxed) {
                 return None;
             }
@@ -150,16 +156,17 @@ impl Kernel {
             if outcome.fault.is_some() {
                 first_fault.fetch_min(number, Ordering::Relaxed);
             }
-            Some(outcome)
+            Some((number, outcome))
         };
-        let outcomes: Vec<Option<BlockOutcome>> = match blocks {
-            0 | 1 => (0..blocks).map(run).collect(),
-            _ => (0..blocks).into_par_iter().map(run).collect(),
+        let mut outcomes: Vec<(u32, BlockOutcome)> = match blocks {
+            0 | 1 => (0..blocks).filter_map(run).collect(),
+            _ => (0..blocks).into_par_iter().with_max_len(1).filter_map(run).collect(),
         };
+        outcomes.sort_unstable_by_key(|&(number, _)| number);
         let line = |pc| self.program.locate(pc).last().map(|line| line.number);
         let mut traces = vec![];
         let mut operations = 0;
-        for outcome in outcomes.into_iter().flatten() {
+        for (_, outcome) in outcomes {
             operations += outcome.operations;
             let trace = outcome.trace.render(outcome.index, line);
             if let Some(raised) = outcome.fault {

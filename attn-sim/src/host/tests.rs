@@ -55,7 +55,7 @@ fn announced(source: &str) -> Vec<String> {
 fn every_instruction_becomes_its_call() {
     let source = include_str!("tests/instructions.cu");
     let harness = Harness::new(source);
-    let mut out = [0u32; 17];
+    let mut out = [0u32; 18];
     let run = harness.run(
         "instructions",
         &[&64u32.to_ne_bytes(), &harness.global().to_ne_bytes(), &(out.as_mut_ptr() as usize).to_ne_bytes()],
@@ -95,7 +95,8 @@ fn every_instruction_becomes_its_call() {
             1,
             1,
             1,
-            264
+            264,
+            1
         ]
     );
 }

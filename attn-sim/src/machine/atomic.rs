@@ -21,17 +21,6 @@ pub(crate) unsafe fn add_f32(address: Address, value: f32) -> f32 {
     f32::from_bits(old)
 }
 
-/// Counts a word up, from `last` to 0; what it was.
-///
-/// # Safety
-/// The address must be that of a word of a live buffer, a multiple of 4.
-pub(crate) unsafe fn increment(address: Address, last: u32) -> u32 {
-    // SAFETY: as promised by the caller.
-    let word = unsafe { AtomicU32::from_ptr(address as *mut u32) };
-    let next = |old: u32| Some(if old >= last { 0 } else { old + 1 });
-    word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).expect("the update always succeeds")
-}
-
 /// Adds to a 16-bit float or another 16-bit element.
 unsafe fn add_half(address: Address, sum: impl Fn(u16) -> u16) {
     // SAFETY: as promised by the caller of `add`.
@@ -70,14 +59,6 @@ pub(crate) unsafe fn add(element: ElementType, address: Address, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counters_start_again_after_the_last() {
-        let mut word = 0u32;
-        // SAFETY: a word.
-        let taken: Vec<u32> = (0..5).map(|_| unsafe { increment(&raw mut word as Address, 2) }).collect();
-        assert_eq!((taken, word), (vec![0, 1, 2, 0, 1], 2));
-    }
 
     #[test]
     fn elements_are_added_in_their_type() {

@@ -2,15 +2,17 @@
 //! issuing thread), and the additions `cp.reduce.async.bulk`.
 //!
 //! Invariants: a load's bytes belong to whoever knows of its mbarrier's phase; a store's source may be written again once its
-//! thread has waited for its group. All global accesses are checked when a copy is issued.
+//! thread has waited for its group, and its destination belongs to others once the thread has waited without `.read`. All global
+//! accesses are checked when a copy is issued.
+
+use std::rc::Rc;
 
 use super::atomic;
 use super::pending::Work;
-use super::shadow::Operation;
 use super::{Block, Caller, Raised};
 use crate::abi::Address;
 use crate::fault::FaultKind;
-use crate::machine::memory::GlobalAccess;
+use crate::machine::global::GlobalAccess;
 use crate::numeric::tensor_map::{ElementType, TensorMap};
 
 /// A run of bytes on both sides.
@@ -47,8 +49,24 @@ enum Combine {
 #[derive(Clone, Debug)]
 pub(crate) struct BulkStore {
     pub(crate) name: &'static str,
-    pieces: Vec<Piece>,
+    /// Those that write anything.
+    pieces: Rc<[Piece]>,
     combine: Combine,
+    /// What it has read, where something waited for that alone.
+    read: Option<Rc<[u8]>>,
+}
+
+impl BulkStore {
+    fn new(name: &'static str, pieces: impl IntoIterator<Item = Piece>, combine: Combine) -> BulkStore {
+        // what lies outside of the tensor is dropped, whatever it is
+        let pieces = pieces.into_iter().filter(|piece| piece.inside > 0).collect();
+        BulkStore { name, pieces, combine, read: None }
+    }
+
+    /// Whether it needs shared memory no more.
+    pub(crate) fn was_read(&self) -> bool {
+        self.read.is_some()
+    }
 }
 
 /// What bulk copies need of addresses and sizes.
@@ -64,7 +82,7 @@ impl Block {
         let context = &self.threads[caller.thread].context;
         let on_stack = (context.stack_begin..context.stack_end).contains(&map);
         if !on_stack {
-            self.global.check(caller, self.number, map, 128, GlobalAccess::Read)?;
+            self.check_global(caller, map, 128, GlobalAccess::Read)?;
         }
         // SAFETY: 128 bytes of the thread's own stack, where the kernel's parameters are, or of a live buffer.
         let bytes = unsafe { *(map as *const [u8; 128]) };
@@ -149,7 +167,7 @@ impl Block {
         self.mbarrier_for_copy(caller, barrier)?;
         self.mbarriers.refuse(caller, self.shared.address_of(begin), bytes)?;
         for piece in pieces.iter().filter(|piece| piece.inside > 0) {
-            self.global.check(caller, self.number, piece.global, piece.inside, GlobalAccess::Read)?;
+            self.check_global(caller, piece.global, piece.inside, GlobalAccess::Read)?;
         }
         let operation = self.pending.next();
         let past = &self.threads[caller.thread].knowledge.past;
@@ -192,7 +210,7 @@ impl Block {
         pieces.iter_mut().filter(|piece| piece.inside > 0).for_each(|piece| piece.inside = UNIT);
         let combine = if add { Combine::Add(map.element()) } else { Combine::Replace };
         let name = if add { "cp.reduce.async.bulk.tensor" } else { "cp.async.bulk.tensor (store)" };
-        self.start_store(caller, BulkStore { name, pieces, combine })
+        self.start_store(caller, BulkStore::new(name, pieces, combine))
     }
 
     pub(crate) fn bulk_store(
@@ -207,31 +225,43 @@ impl Block {
         let piece = Piece { shared: begin, bytes, global: to, skipped: 0, inside: bytes };
         let combine = if add { Combine::Add(ElementType::F32) } else { Combine::Replace };
         let name = if add { "cp.reduce.async.bulk" } else { "cp.async.bulk (store)" };
-        self.start_store(caller, BulkStore { name, pieces: vec![piece], combine })
+        self.start_store(caller, BulkStore::new(name, [piece], combine))
     }
 
     fn start_store(&mut self, caller: Caller, store: BulkStore) -> Result<(), Raised> {
         let access = if store.combine == Combine::Replace { GlobalAccess::Write } else { GlobalAccess::Add };
-        for piece in store.pieces.iter().filter(|piece| piece.inside > 0) {
-            self.global.check(caller, self.number, piece.global, piece.inside, access)?;
+        for piece in store.pieces.iter() {
+            self.check_global_in_flight(caller, piece.global, piece.inside, access)?;
         }
         let operation = self.pending.next();
-        // what lies outside of the tensor is dropped, whatever it is
-        for piece in store.pieces.iter().filter(|piece| piece.inside > 0) {
+        for piece in store.pieces.iter() {
             let knowledge = &self.threads[caller.thread].knowledge;
             let claimed = self.shared.shadow.begin_read(piece.shared, piece.bytes, operation, knowledge);
             claimed.map_err(|conflict| self.conflict(caller, "a bulk copy reads", conflict))?;
         }
         self.start(caller, Work::Store(store));
         self.threads[caller.thread].bulk.open.push(operation);
+        self.threads[caller.thread].bulk_writes.open.push(operation);
         Ok(())
     }
 
-    pub(crate) fn land_store(&mut self, store: &BulkStore) {
-        for piece in store.pieces.iter().filter(|piece| piece.inside > 0) {
+    /// The bytes of shared memory that pieces write.
+    fn bytes_of(&self, pieces: &[Piece]) -> Vec<u8> {
+        let mut all = vec![];
+        for piece in pieces {
             let mut bytes = vec![0; piece.bytes as usize];
             self.shared.read(piece.shared, &mut bytes);
-            let inside = &bytes[piece.skipped as usize..(piece.skipped + piece.inside) as usize];
+            all.extend_from_slice(&bytes[piece.skipped as usize..(piece.skipped + piece.inside) as usize]);
+        }
+        all
+    }
+
+    pub(crate) fn land_store(&mut self, store: &BulkStore) {
+        let bytes = store.read.clone().unwrap_or_else(|| self.bytes_of(&store.pieces).into());
+        let mut rest = &bytes[..];
+        for piece in store.pieces.iter() {
+            let (inside, others) = rest.split_at(piece.inside as usize);
+            rest = others;
             match store.combine {
                 // SAFETY: checked to lie in a live buffer when the copy was issued; buffers outlive the launch.
                 Combine::Replace => unsafe {
@@ -245,24 +275,38 @@ impl Block {
 
     pub(crate) fn bulk_commit(&mut self, caller: Caller) {
         self.threads[caller.thread].bulk.commit();
+        self.threads[caller.thread].bulk_writes.commit();
     }
 
-    /// `cp.async.bulk.wait_group`. Here the `.read` form waits for the writes, too, which no thread of the block could tell.
-    pub(crate) fn bulk_wait(&mut self, caller: Caller, pending: u32) -> Result<(), Raised> {
-        let finished = self.threads[caller.thread].bulk.take(pending);
+    /// `cp.async.bulk.wait_group`, or `.read` if `read`: then the writes may land later.
+    pub(crate) fn bulk_wait(&mut self, caller: Caller, pending: u32, read: bool) -> Result<(), Raised> {
         let event = self.event(caller);
-        for operation in finished {
-            self.finish_store(operation, event)?;
-        }
-        Ok(())
-    }
-
-    fn finish_store(&mut self, operation: Operation, event: super::Event) -> Result<(), Raised> {
-        if let Some(Work::Store(store)) = self.finish(operation)? {
-            for piece in store.pieces.iter().filter(|piece| piece.inside > 0) {
+        for operation in self.threads[caller.thread].bulk.take(pending) {
+            let Some(store) = self.pending.store(operation) else { continue };
+            let pieces = store.pieces.clone();
+            if read {
+                let bytes = self.bytes_of(&pieces).into();
+                self.pending.store(operation).expect("just found").read = Some(bytes);
+            } else {
+                self.land(operation)?;
+            }
+            for piece in pieces.iter() {
                 self.shared.shadow.finish_read(piece.shared, piece.bytes, operation, event);
             }
         }
+        if read {
+            return Ok(());
+        }
+        for operation in self.threads[caller.thread].bulk_writes.take(pending) {
+            if let Some(Work::Store(store)) = self.finish(operation)? {
+                store.pieces.iter().for_each(|piece| self.global_is_written(caller, piece.global, piece.inside));
+            }
+        }
         Ok(())
+    }
+
+    /// The block ends: what was waited for with `.read` needs nothing of it.
+    pub(crate) fn land_stores_that_were_read(&mut self) -> Result<(), Raised> {
+        self.pending.stores_that_were_read().into_iter().try_for_each(|operation| self.finish(operation).map(drop))
     }
 }

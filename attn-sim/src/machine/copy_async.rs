@@ -7,7 +7,7 @@ use super::pending::Work;
 use super::{Block, Caller, Raised};
 use crate::abi::Address;
 use crate::fault::FaultKind;
-use crate::machine::memory::GlobalAccess;
+use crate::machine::global::GlobalAccess;
 use crate::machine::shadow::Operation;
 
 /// One copy.
@@ -36,7 +36,7 @@ impl Block {
         let offset = self.shared.range(caller, to, bytes, bytes)?;
         self.mbarriers.refuse(caller, to, bytes)?;
         if source_bytes > 0 {
-            self.global.check(caller, self.number, from, source_bytes, GlobalAccess::Read)?;
+            self.check_global(caller, from, source_bytes, GlobalAccess::Read)?;
             if !from.is_multiple_of(bytes as usize) {
                 let message = format!("cp.async reads {bytes} bytes at {from:#x}, which is no multiple of {bytes}");
                 return Err(Raised::new(FaultKind::Misaligned, caller, message));

@@ -13,10 +13,11 @@ use super::fiber::Suspender;
 use super::matrix::{Fragments, MatrixRows};
 use super::mbarrier::Arrival;
 use super::warp::Shuffle;
+use super::word::{Change, Order};
 use super::{Block, Caller, Raised, State, Step};
 use crate::abi::{Address, WgmmaArguments};
 use crate::fault::FaultKind;
-use crate::machine::memory::GlobalAccess;
+use crate::machine::global::GlobalAccess;
 
 thread_local! {
     static BLOCK: Cell<*mut Block> = const { Cell::new(null_mut()) };
@@ -79,6 +80,11 @@ fn waiting<T: From<u64>>(pc: Address, primitive: impl FnOnce(&mut Block, Caller)
                 block.operations -= 1;
                 Some((value, true))
             }
+            Ok(Step::Poll(value, waiting)) => {
+                block.operations -= 1;
+                block.threads[caller.thread].state = State::Polling(waiting, pc);
+                Some((value, true))
+            }
             Ok(Step::Done(value)) => Some((value, false)),
             Err(raised) => {
                 block.fault = Some(raised);
@@ -114,8 +120,17 @@ fn step(pc: Address, primitive: impl FnOnce(&mut Block, Caller) -> Result<Step<(
         Ok(match primitive(block, caller)? {
             Step::Done(()) => Step::Done(Nothing),
             Step::Yield(()) => Step::Yield(Nothing),
+            Step::Poll((), waiting) => Step::Poll(Nothing, waiting),
             Step::Wait(waiting) => Step::Wait(waiting),
         })
+    });
+}
+
+/// The same for a primitive that changes nothing.
+fn quiet_step(pc: Address, primitive: impl FnOnce(&mut Block, Caller) -> Result<Step<()>, Raised>) {
+    step(pc, |block, caller| {
+        block.quiet += 1;
+        primitive(block, caller)
     });
 }
 
@@ -137,7 +152,10 @@ fn full_warp(block: &Block, caller: Caller, name: &str) -> Result<(), Raised> {
 }
 
 pub(crate) extern "C" fn access(pc: Address, address: Address, bytes: u32, write: u32) {
-    now(pc, (), |block, caller| block.access(caller, address, bytes, write != 0));
+    now(pc, (), |block, caller| {
+        block.quiet += u64::from(write == 0);
+        block.access(caller, address, bytes, write != 0)
+    });
 }
 
 pub(crate) extern "C" fn shared_address(pc: Address, address: Address) -> u32 {
@@ -160,6 +178,7 @@ pub(crate) extern "C" fn static_shared(pc: Address, id: u32, bytes: u32, alignme
 
 pub(crate) extern "C" fn load_shared(pc: Address, address: u32, to: *mut u8, bytes: u32) {
     now(pc, (), |block, caller| {
+        block.quiet += 1;
         let offset = block.read_shared(caller, address, bytes, bytes)?;
         // SAFETY: the kernel passes room for so many bytes in its registers.
         block.shared.read(offset, unsafe { std::slice::from_raw_parts_mut(to, bytes as usize) });
@@ -179,7 +198,7 @@ pub(crate) extern "C" fn store_shared(pc: Address, address: u32, from: *const u8
 pub(crate) extern "C" fn atomic_add(pc: Address, address: Address, values: *const f32, count: u32) -> f32 {
     now(pc, 0.0, |block, caller| {
         let bytes = 4 * count;
-        block.global.check(caller, block.number, address, bytes, GlobalAccess::Add)?;
+        block.check_global(caller, address, bytes, GlobalAccess::Add)?;
         if !address.is_multiple_of(bytes as usize) {
             let message = format!("an addition to {count} floats at {address:#x}");
             return Err(Raised::new(FaultKind::Misaligned, caller, message));
@@ -198,42 +217,67 @@ pub(crate) extern "C" fn atomic_add(pc: Address, address: Address, values: *cons
     })
 }
 
-pub(crate) extern "C" fn atomic_increment(pc: Address, address: Address, last: u32) -> u32 {
-    now(pc, 0, |block, caller| {
-        block.global.check(caller, block.number, address, 4, GlobalAccess::Add)?;
-        if !address.is_multiple_of(4) {
-            return Err(Raised::new(FaultKind::Misaligned, caller, format!("a counter at {address:#x}")));
-        }
-        // SAFETY: checked to lie in a live buffer, aligned.
-        Ok(unsafe { atomic::increment(address, last) })
-    })
+pub(crate) extern "C" fn load_strong(pc: Address, address: Address, to: *mut u8, bytes: u32, order: u32) {
+    step(pc, |block, caller| {
+        let (value, step) = block.load_strong(caller, address, bytes, Order::new(order))?;
+        // SAFETY: the kernel passes room for so many bytes, at most 16, in its registers.
+        unsafe { to.copy_from_nonoverlapping(value.to_le_bytes().as_ptr(), bytes as usize) };
+        Ok(step)
+    });
+}
+
+pub(crate) extern "C" fn store_strong(pc: Address, address: Address, from: *const u8, bytes: u32, order: u32) {
+    now(pc, (), |block, caller| {
+        let mut value = [0; 16];
+        // SAFETY: the kernel passes so many bytes, at most 16, of its registers.
+        unsafe { value.as_mut_ptr().copy_from_nonoverlapping(from, bytes as usize) };
+        block.store_strong(caller, address, bytes, u128::from_le_bytes(value), Order::new(order))
+    });
+}
+
+pub(crate) extern "C" fn atomic_word(
+    pc: Address,
+    address: Address,
+    change: u32,
+    operand: u32,
+    compared: u32,
+    order: u32,
+) -> u32 {
+    let mut old = 0;
+    step(pc, |block, caller| {
+        let (change, order) = (Change::new(change), Order::new(order));
+        let (value, step) = block.change_word(caller, address, change, operand, compared, order)?;
+        old = value;
+        Ok(step)
+    });
+    old
 }
 
 pub(crate) extern "C" fn shuffle(pc: Address, mask: u32, value: u32, lane: u32, kind: u32, width: u32) -> u32 {
     let mut payload = Shuffle { value, lane };
-    step(pc, |block, caller| block.shuffle(caller, mask, kind, width, &mut payload));
+    quiet_step(pc, |block, caller| block.shuffle(caller, mask, kind, width, &mut payload));
     payload.value
 }
 
 pub(crate) extern "C" fn vote(pc: Address, mask: u32, predicate: u32, kind: u32) -> u32 {
     let mut payload = predicate;
-    step(pc, |block, caller| block.vote(caller, mask, kind, &mut payload));
+    quiet_step(pc, |block, caller| block.vote(caller, mask, kind, &mut payload));
     payload
 }
 
 pub(crate) extern "C" fn sync_warp(pc: Address, mask: u32) {
-    step(pc, |block, caller| block.sync_warp(caller, mask));
+    quiet_step(pc, |block, caller| block.sync_warp(caller, mask));
 }
 
 pub(crate) extern "C" fn elect(pc: Address, mask: u32) -> u32 {
     let mut payload = 0;
-    step(pc, |block, caller| block.elect(caller, mask, &mut payload));
+    quiet_step(pc, |block, caller| block.elect(caller, mask, &mut payload));
     payload
 }
 
 pub(crate) extern "C" fn load_matrix(pc: Address, to: *mut u32, count: u32, transposed: u32, address: u32) {
     let mut payload = MatrixRows { address, registers: [0; 4] };
-    step(pc, |block, caller| {
+    quiet_step(pc, |block, caller| {
         full_warp(block, caller, "ldmatrix")?;
         block.load_matrix(caller, count, transposed != 0, &mut payload)
     });
@@ -273,10 +317,12 @@ pub(crate) extern "C" fn barrier_arrive(pc: Address, id: u32, threads: u32) {
 
 pub(crate) extern "C" fn fence(pc: Address, kind: u32) {
     now(pc, (), |block, caller| {
+        block.quiet += 1;
         let knowledge = &mut block.threads[caller.thread].knowledge;
         match kind {
             0..=2 => knowledge.published = knowledge.past.clone(),
             3 => knowledge.announced = knowledge.past.clone(),
+            5 => block.fence_words(caller),
             _ => {}
         }
         let step = block.schedule.step;
@@ -359,8 +405,8 @@ pub(crate) extern "C" fn bulk_commit(pc: Address) {
     });
 }
 
-pub(crate) extern "C" fn bulk_wait(pc: Address, pending: u32, _read: u32) {
-    now(pc, (), |block, caller| block.bulk_wait(caller, pending));
+pub(crate) extern "C" fn bulk_wait(pc: Address, pending: u32, read: u32) {
+    now(pc, (), |block, caller| block.bulk_wait(caller, pending, read != 0));
 }
 
 pub(crate) extern "C" fn wgmma_fence(pc: Address) {

@@ -1,7 +1,7 @@
 //! One block from its first thread to its last: the scheduler's loop.
 //!
 //! Invariants: blocks run one after another on an OS thread, each with fresh shared memory; a block ends with every thread
-//! exited, or with a fault.
+//! exited, with a fault, or where it waits for a block that had one.
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -11,14 +11,17 @@ use std::sync::Arc;
 use super::barrier::Barriers;
 use super::clock::Knowledge;
 use super::fiber::{Fiber, Stacks, extent};
+use super::global::{GlobalView, Watched};
 use super::mbarrier::Mbarriers;
-use super::memory::{GlobalView, SharedMemory, Watched};
+use super::memory::SharedMemory;
 use super::pending::{Groups, Pending};
+use super::progress::Verdict;
 use super::registers::Registers;
 use super::schedule::Schedule;
 use super::trace::Trace;
 use super::warp::Collectives;
 use super::wgmma::Warpgroup;
+use super::word::{SharedWords, Stall, WordUser};
 use super::{Actor, Block, Caller, Raised, State, Thread, WARPGROUP, Waiting, entry};
 use crate::abi::ThreadContext;
 use crate::fault::FaultKind;
@@ -58,7 +61,7 @@ impl GridLaunch {
         memory: &Memory,
     ) -> GridLaunch {
         let buffers = memory.snapshot().into_iter().map(Watched::new).collect();
-        let global = GlobalView { buffers: Arc::new(buffers) };
+        let global = GlobalView::new(buffers, grid.iter().product());
         GridLaunch { entry, arguments, grid, block, shared_memory, seed, trace, limit, global }
     }
 }
@@ -100,6 +103,9 @@ pub(crate) fn run_block(launch: &Arc<GridLaunch>, number: u32, slot: *mut *const
         trace: Trace::new(launch.trace),
         fault: None,
         operations: 0,
+        quiet: 0,
+        pollers: vec![],
+        stall: Stall::default(),
         agents: threads as Actor,
     });
     for _ in 0..threads / WARPGROUP {
@@ -108,12 +114,14 @@ pub(crate) fn run_block(launch: &Arc<GridLaunch>, number: u32, slot: *mut *const
     }
     (0..threads).for_each(|thread| block.schedule.ready(thread));
 
+    let running = Running::start(&launch.global.words);
     entry::enter(&mut block);
     // SAFETY: `slot` is this OS thread's, and contexts live as long as the block.
     unsafe { drive(&mut block, slot, launch.limit) };
     entry::leave();
     // SAFETY: as above; no thread of the kernel runs any more.
     unsafe { *slot = null() };
+    running.end(&block);
 
     for thread in &mut block.threads {
         if let Some(fiber) = thread.fiber.take() {
@@ -123,6 +131,32 @@ pub(crate) fn run_block(launch: &Arc<GridLaunch>, number: u32, slot: *mut *const
     let Block { shared, fault, trace, operations, .. } = *block;
     REUSED.with_borrow_mut(|reused| *reused = Reused { stacks, shared: Some(shared) });
     BlockOutcome { index, fault, trace, operations }
+}
+
+/// Tells the other blocks that a block runs, also if the simulator panics.
+struct Running<'a> {
+    words: &'a SharedWords,
+    ended: bool,
+}
+
+impl<'a> Running<'a> {
+    fn start(words: &'a SharedWords) -> Running<'a> {
+        words.lock().progress.start();
+        Running { words, ended: false }
+    }
+
+    fn end(mut self, block: &Block) {
+        self.ended = true;
+        self.words.lock().progress.end(block.stall.claim, block.fault.is_some());
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.words.lock().progress.end(None, true);
+        }
+    }
 }
 
 fn thread(launch: &Arc<GridLaunch>, index: [u32; 3], number: usize, stacks: &mut Stacks) -> Thread {
@@ -160,6 +194,8 @@ fn thread(launch: &Arc<GridLaunch>, index: [u32; 3], number: usize, stacks: &mut
         granted: 0,
         copies: Groups::default(),
         bulk: Groups::default(),
+        bulk_writes: Groups::default(),
+        words: WordUser::default(),
     }
 }
 
@@ -168,6 +204,8 @@ pub(crate) const MOST_ARGUMENTS: usize = 64;
 
 /// A thread that only polls is given so many turns, times the number of threads, before its block counts as stuck.
 const POLLS: u64 = 200;
+/// Every so many steps it is looked whether words that threads poll have changed.
+const LOOK: u64 = 16;
 
 /// Runs threads until all have exited or one has raised a fault.
 ///
@@ -179,6 +217,9 @@ unsafe fn drive(block: &mut Block, slot: *mut *const ThreadContext, limit: u64) 
         if let Err(raised) = block.land_due() {
             block.fault = Some(raised);
             break;
+        }
+        if !block.pollers.is_empty() && block.schedule.step.is_multiple_of(LOOK) {
+            block.wake_pollers();
         }
         let polling = idle > POLLS * block.threads.len() as u64;
         let next = if polling { None } else { block.schedule.pick() };
@@ -206,6 +247,8 @@ unsafe fn drive(block: &mut Block, slot: *mut *const ThreadContext, limit: u64) 
             block.schedule.ready(thread);
             idle += 1;
             continue;
+        } else if let State::Polling(..) = block.threads[thread].state {
+            block.pollers.push(thread);
         }
         if block.operations > operations {
             idle = 0;
@@ -227,23 +270,47 @@ fn exited(block: &mut Block, thread: usize) {
     }
 }
 
-/// Nothing can run: lands a load that is on its way, or ends the block; whether it goes on.
+/// Nothing can run: lets a thread look again, lands a load that is on its way, or ends the block; whether it goes on.
 fn stuck(block: &mut Block, polling: bool) -> Result<bool, Raised> {
-    if block.land_any_load()? {
+    if block.wake_pollers() || block.land_any_load()? {
         return Ok(true);
     }
     if block.threads.iter().all(|thread| thread.state == State::Exited) {
         return at_exit(block).map(|()| false);
     }
+    if !block.pollers.is_empty() {
+        match block.stall() {
+            Verdict::Again | Verdict::Unless(_) => {
+                block.poll_again();
+                return Ok(true);
+            }
+            Verdict::Abandon => return Ok(false),
+            Verdict::Deadlock => {}
+        }
+    }
+    Err(deadlock(block, polling))
+}
+
+/// Who waits for what.
+fn deadlock(block: &Block, polling: bool) -> Raised {
     let mut waits: Vec<(Waiting, super::Address, Vec<usize>)> = vec![];
     for (number, thread) in block.threads.iter().enumerate() {
-        if let State::Waiting(waiting, pc) = thread.state {
+        if let State::Waiting(waiting, pc) | State::Polling(waiting, pc) = thread.state {
             match waits.iter_mut().find(|(known, at, _)| (*known, *at) == (waiting, pc)) {
                 Some((_, _, threads)) => threads.push(number),
                 None => waits.push((waiting, pc, vec![number])),
             }
         }
     }
+    // what no other block does comes first: it is why the others wait
+    waits.sort_by_key(|(waiting, ..)| !matches!(waiting, Waiting::Word { .. }));
+    let text = |waiting: &Waiting| match waiting {
+        Waiting::Word { address, bytes, value } => {
+            let place = block.global.place(*address);
+            format!("the {bytes} bytes at {place}, which are {value}, to change; no block can go on")
+        }
+        _ => waiting.to_string(),
+    };
     let exited = block.threads.iter().filter(|thread| thread.state == State::Exited).count();
     let pollers = block.threads.len() - exited - waits.iter().map(|(_, _, threads)| threads.len()).sum::<usize>();
     let mut message = format!("{} of {} threads have not exited", block.threads.len() - exited, block.threads.len());
@@ -251,12 +318,12 @@ fn stuck(block: &mut Block, polling: bool) -> Result<bool, Raised> {
         message.push_str(&format!(", {pollers} only poll"));
     }
     for (waiting, _, threads) in &waits {
-        message.push_str(&format!("\n    {} threads ({}) wait for {waiting}", threads.len(), ranges(threads)));
+        message.push_str(&format!("\n    {} threads ({}) wait for {}", threads.len(), ranges(threads), text(waiting)));
     }
     let (thread, pc) = waits.first().map_or((0, entry::last_pc()), |(_, pc, threads)| (threads[0], *pc));
     let mut raised = Raised::new(FaultKind::Deadlock, Caller { thread, pc }, message);
     for (waiting, pc, threads) in waits.iter().skip(1) {
-        raised = raised.with(format!("{waiting} is waited for by"), Some(threads[0]), *pc);
+        raised = raised.with(format!("{} is waited for by", text(waiting)), Some(threads[0]), *pc);
     }
     let mut addresses: Vec<u32> = waits
         .iter()
@@ -269,7 +336,7 @@ fn stuck(block: &mut Block, polling: bool) -> Result<bool, Raised> {
             raised = raised.with(text, Some(thread), pc);
         }
     }
-    Err(raised)
+    raised
 }
 
 /// Thread numbers as ranges: `0-31, 64`.
@@ -288,6 +355,7 @@ fn ranges(threads: &[usize]) -> String {
 /// Every thread has exited: nothing may still need the block's memory.
 fn at_exit(block: &mut Block) -> Result<(), Raised> {
     block.barriers_at_exit()?;
+    block.land_stores_that_were_read()?;
     if let Some((name, by)) = block.pending.unfinished().next() {
         let message = format!("{name} that no thread waited for; shared memory is gone when the block ends");
         return Err(Raised::new(FaultKind::UnfinishedAtExit, by, message));

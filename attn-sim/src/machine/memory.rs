@@ -1,19 +1,17 @@
-//! Memory as a block sees it: the shared window and the buffers of global memory, each access checked before it happens.
+//! The shared window of a block, and the loads and stores of C++, which may go anywhere. Each access is checked before it happens.
 //!
 //! Invariants: an access that leaves its space, is misaligned or conflicts with another never happens; shared memory starts as
-//! poison. Between blocks, plain accesses to the same two bytes of global memory are a race if one of them is a write that the
-//! other block made first; within a block, global memory is checked for bounds and alignment alone.
+//! poison.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::clock::Knowledge;
+use super::global::GlobalAccess;
 use super::shadow::{Event, Proxy, Shadow};
 use super::{Block, Caller, Raised};
 use crate::abi::Address;
 use crate::fault::FaultKind;
-use crate::memory::{Allocation, POISON};
+use crate::memory::POISON;
 
 /// The address of the first byte of the shared window. Hardware keeps the bytes below for itself.
 pub(crate) const SHARED_BASE: u32 = 1024;
@@ -129,117 +127,6 @@ impl Drop for SharedMemory {
     }
 }
 
-/// Who wrote two bytes of global memory: nobody, a block by its number, or several by atomic additions.
-const NOBODY: u32 = 0;
-const ATOMICALLY: u32 = u32::MAX;
-
-/// A buffer and who wrote it during this launch.
-pub(crate) struct Watched {
-    allocation: Arc<Allocation>,
-    writers: Vec<AtomicU32>,
-}
-
-impl Watched {
-    pub(crate) fn new(allocation: Arc<Allocation>) -> Watched {
-        let halves = (allocation.end() - allocation.begin()).div_ceil(2);
-        Watched { allocation, writers: (0..halves).map(|_| AtomicU32::new(NOBODY)).collect() }
-    }
-}
-
-/// What an access to global memory is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GlobalAccess {
-    Read,
-    Write,
-    Add,
-}
-
-/// The global memory that a launch reaches.
-#[derive(Clone)]
-pub(crate) struct GlobalView {
-    /// By address.
-    pub(crate) buffers: Arc<Vec<Watched>>,
-}
-
-impl GlobalView {
-    /// Checks `bytes` bytes at an address before they are accessed.
-    pub(crate) fn check(
-        &self,
-        caller: Caller,
-        block: u32,
-        address: Address,
-        bytes: u32,
-        access: GlobalAccess,
-    ) -> Result<(), Raised> {
-        let end = address.wrapping_add(bytes as usize);
-        let after = self.buffers.partition_point(|buffer| buffer.allocation.begin() <= address);
-        let Some(buffer) = after.checked_sub(1).map(|at| &self.buffers[at]) else {
-            return Err(self.outside(caller, address, bytes, access));
-        };
-        if end > buffer.allocation.end() || end < address {
-            return Err(self.outside(caller, address, bytes, access));
-        }
-        let first = (address - buffer.allocation.begin()) / 2;
-        let last = (end - buffer.allocation.begin()).div_ceil(2);
-        for writer in &buffer.writers[first..last] {
-            let conflicts = match access {
-                GlobalAccess::Read => {
-                    let by = writer.load(Ordering::Relaxed);
-                    by != NOBODY && by != block
-                }
-                GlobalAccess::Write => {
-                    let by = writer.swap(block, Ordering::Relaxed);
-                    by != NOBODY && by != block
-                }
-                GlobalAccess::Add => {
-                    let by = writer.swap(ATOMICALLY, Ordering::Relaxed);
-                    by != NOBODY && by != block && by != ATOMICALLY
-                }
-            };
-            if conflicts {
-                let name = buffer.allocation.name();
-                let verb = verb(access);
-                let message = format!(
-                    "{verb} {bytes} bytes at offset {} of `{name}`, which another block writes in this launch",
-                    address - buffer.allocation.begin()
-                );
-                return Err(Raised::new(FaultKind::Race, caller, message));
-            }
-        }
-        Ok(())
-    }
-
-    fn outside(&self, caller: Caller, address: Address, bytes: u32, access: GlobalAccess) -> Raised {
-        let distance = |buffer: &&Watched| {
-            let (begin, end) = (buffer.allocation.begin(), buffer.allocation.end());
-            begin.saturating_sub(address).max(address.saturating_sub(end))
-        };
-        let nearest = self.buffers.iter().min_by_key(distance).map(|buffer| {
-            let (begin, end) = (buffer.allocation.begin(), buffer.allocation.end());
-            let name = buffer.allocation.name();
-            if address < begin {
-                format!("; {} bytes before `{name}`", begin - address)
-            } else {
-                format!("; offset {} of `{name}`, which has {} bytes", address - begin, end - begin)
-            }
-        });
-        let message = format!(
-            "{} {bytes} bytes at {address:#x}{}",
-            verb(access),
-            nearest.unwrap_or_else(|| "; there are no buffers".into())
-        );
-        Raised::new(FaultKind::OutOfBounds, caller, message)
-    }
-}
-
-fn verb(access: GlobalAccess) -> &'static str {
-    match access {
-        GlobalAccess::Read => "reads",
-        GlobalAccess::Write => "writes",
-        GlobalAccess::Add => "adds to",
-    }
-}
-
 impl Block {
     /// A load or store that C++ is about to make.
     pub(crate) fn access(&mut self, caller: Caller, address: Address, bytes: u32, write: bool) -> Result<(), Raised> {
@@ -265,7 +152,7 @@ impl Block {
             };
         }
         let access = if write { GlobalAccess::Write } else { GlobalAccess::Read };
-        self.global.check(caller, self.number, address, bytes, access)?;
+        self.check_global(caller, address, bytes, access)?;
         if address.is_multiple_of(alignment) { Ok(()) } else { misaligned(alignment) }
     }
 

@@ -1,7 +1,7 @@
 //! The machine that runs one block: its threads as fibers, its shared memory, its barriers, and the engines that work beside it.
 //!
 //! A thread runs until it waits; then the scheduler picks the next one. The whole block lives on one OS thread, so that nothing
-//! here is concurrent: what a GPU does at the same time is an order that the seed decides, and what no order forbids is found
+//! but global memory ([`global`], [`word`]) is concurrent: what a GPU does at the same time is an order that the seed decides, and what no order forbids is found
 //! by clocks (see [`clock`] and [`shadow`]).
 //!
 //! Asynchronous work is a [`pending::Pending`] operation. It lands when something waits for it, at a random earlier step, or, for
@@ -17,27 +17,32 @@ mod clock;
 mod copy_async;
 pub(crate) mod entry;
 mod fiber;
+mod global;
 mod launch;
 mod matrix;
 mod mbarrier;
 mod memory;
 mod pending;
+mod progress;
 mod registers;
 mod schedule;
 mod shadow;
 mod trace;
 mod warp;
 mod wgmma;
+mod word;
 
 use std::fmt;
 
+pub(crate) use global::MOST_BLOCKS;
 pub(crate) use launch::{BlockOutcome, GridLaunch, MOST_ARGUMENTS, run_block};
 
 use self::barrier::Barriers;
 use self::clock::{Actor, Epoch, Knowledge};
 use self::fiber::Fiber;
+use self::global::GlobalView;
 use self::mbarrier::Mbarriers;
-use self::memory::{GlobalView, SharedMemory};
+use self::memory::SharedMemory;
 use self::pending::{Groups, Pending};
 use self::registers::Registers;
 use self::schedule::Schedule;
@@ -45,6 +50,7 @@ use self::shadow::{Conflict, Event, Operation};
 use self::trace::Trace;
 use self::warp::Collectives;
 use self::wgmma::Warpgroup;
+use self::word::{Stall, WordUser};
 use crate::abi::{Address, ThreadContext};
 use crate::fault::FaultKind;
 
@@ -106,6 +112,8 @@ pub(crate) enum Waiting {
     Mbarrier(u32, u32),
     /// Registers of `setmaxnreg.inc`.
     Registers(u32),
+    /// Another value of so many bytes of global memory.
+    Word { address: Address, bytes: u32, value: u128 },
 }
 
 impl fmt::Display for Waiting {
@@ -117,6 +125,9 @@ impl fmt::Display for Waiting {
                 write!(f, "the mbarrier at shared address {address:#x} to complete the phase of parity {parity}")
             }
             Waiting::Registers(count) => write!(f, "{count} registers a thread"),
+            Waiting::Word { address, bytes, value } => {
+                write!(f, "the {bytes} bytes at {address:#x}, which are {value}, to change")
+            }
         }
     }
 }
@@ -126,6 +137,8 @@ impl fmt::Display for Waiting {
 pub(crate) enum State {
     Runnable,
     Waiting(Waiting, Address),
+    /// It waits for something that no thread of the block may do, and looks again now and then.
+    Polling(Waiting, Address),
     Exited,
 }
 
@@ -138,7 +151,10 @@ pub(crate) struct Thread {
     /// What the event that ended the last wait handed over.
     pub(crate) granted: u64,
     pub(crate) copies: Groups,
+    /// Bulk stores that may still read shared memory, and those that may still write global memory.
     pub(crate) bulk: Groups,
+    pub(crate) bulk_writes: Groups,
+    pub(crate) words: WordUser,
 }
 
 /// A running block.
@@ -158,6 +174,11 @@ pub(crate) struct Block {
     pub(crate) trace: Trace,
     pub(crate) fault: Option<Raised>,
     pub(crate) operations: u64,
+    /// Operations that change nothing: loops that wait for another block may make them.
+    pub(crate) quiet: u64,
+    /// Threads that poll.
+    pub(crate) pollers: Vec<usize>,
+    pub(crate) stall: Stall,
     agents: Actor,
 }
 
@@ -167,6 +188,8 @@ pub(crate) enum Step<T> {
     Done(T),
     /// With its result, once other threads have had a chance to run.
     Yield(T),
+    /// The same, where it has seen that what it waits for has not happened.
+    Poll(T, Waiting),
     /// Once another thread grants it.
     Wait(Waiting),
 }

@@ -98,6 +98,20 @@ impl Pending {
     pub(crate) fn unfinished(&self) -> impl Iterator<Item = (&'static str, Caller)> {
         self.entries.values().map(|entry| (entry.work.name(), entry.by))
     }
+
+    /// A store that is not finished.
+    pub(crate) fn store(&mut self, operation: Operation) -> Option<&mut BulkStore> {
+        self.entries.get_mut(&operation).and_then(|entry| match &mut entry.work {
+            Work::Store(store) => Some(store),
+            _ => None,
+        })
+    }
+
+    /// Stores that have read shared memory and may still write.
+    pub(crate) fn stores_that_were_read(&self) -> Vec<Operation> {
+        let was_read = |entry: &Entry| matches!(&entry.work, Work::Store(store) if store.was_read());
+        self.entries.iter().filter(|(_, entry)| was_read(entry)).map(|(&operation, _)| operation).collect()
+    }
 }
 
 impl Block {

@@ -153,6 +153,31 @@ DEVICE void publish_shared_to_async() { asm volatile("fence.proxy.async.shared::
 // The same for global memory.
 DEVICE void publish_global_to_async() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
 
+// ---------------------------------------------------------------- words of global memory by which blocks wait for each other
+
+// What was before a release of the word's value is before an acquire that sees it.
+DEVICE int load_acquire(const int* word) {
+    int value;
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+    return value;
+}
+DEVICE void store_release(int* word, int value) { asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(word), "r"(value) : "memory"); }
+DEVICE void add_release(int* word, int value) { asm volatile("red.release.gpu.global.add.s32 [%0], %1;" ::"l"(word), "r"(value) : "memory"); }
+// Without an order, which a fence before the store or after the load adds.
+DEVICE int load_relaxed(const int* word) {
+    int value;
+    asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+    return value;
+}
+DEVICE void store_relaxed(int* word, int value) { asm volatile("st.relaxed.gpu.global.s32 [%0], %1;" ::"l"(word), "r"(value) : "memory"); }
+DEVICE void fence_gpu() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+// Takes the next number from 0 to `last`, after which the counter is 0 again.
+DEVICE u32 count_up(u32* counter, u32 last) {
+    u32 taken;
+    asm volatile("atom.relaxed.gpu.global.inc.u32 %0, [%1], %2;" : "=r"(taken) : "l"(counter), "r"(last) : "memory");
+    return taken;
+}
+
 // ---------------------------------------------------------------- mbarriers
 // A phase completes when all arrivals and all expected bytes are in. Phases alternate in parity, the first has parity 0; waiting
 // for parity 1 on a fresh barrier passes at once.
@@ -212,6 +237,12 @@ DEVICE void bulk_store(void* to, u32 from, u32 bytes) {
 }
 DEVICE void bulk_reduce_add(float* to, u32 from, u32 bytes) {
     asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes) : "memory");
+}
+DEVICE void bulk_store_hinted(void* to, u32 from, u32 bytes, u64 hint) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group.L2::cache_hint [%0], [%1], %2, %3;" ::"l"(to), "r"(from), "r"(bytes), "l"(hint) : "memory");
+}
+DEVICE void bulk_reduce_add_hinted(float* to, u32 from, u32 bytes, u64 hint) {
+    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.L2::cache_hint.add.f32 [%0], [%1], %2, %3;" ::"l"(to), "r"(from), "r"(bytes), "l"(hint) : "memory");
 }
 DEVICE void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 // Waits until at most `PENDING` of this thread's groups still read shared memory.

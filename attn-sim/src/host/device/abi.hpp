@@ -28,7 +28,9 @@ struct Table {
     void (*load_shared)(u64 pc, u32 address, void* to, u32 bytes);
     void (*store_shared)(u64 pc, u32 address, const void* from, u32 bytes);
     float (*atomic_add)(u64 pc, u64 address, const float* values, u32 count);
-    u32 (*atomic_increment)(u64 pc, u64 address, u32 last);
+    void (*load_strong)(u64 pc, u64 address, void* to, u32 bytes, u32 order);
+    void (*store_strong)(u64 pc, u64 address, const void* from, u32 bytes, u32 order);
+    u32 (*atomic_word)(u64 pc, u64 address, u32 change, u32 operand, u32 compared, u32 order);
 
     u32 (*shuffle)(u64 pc, u32 mask, u32 value, u32 lane, u32 kind, u32 width);
     u32 (*vote)(u64 pc, u32 mask, u32 predicate, u32 kind);

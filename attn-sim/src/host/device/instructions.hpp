@@ -25,7 +25,17 @@ template <u32 COUNT> ATTN_SIM_SHIM float atomic_add(u64 address, float a, float 
     const float values[4] = {a, b, c, d};
     return table->atomic_add(ATTN_SIM_PC, address, values, COUNT);
 }
-ATTN_SIM_SHIM u32 atomic_increment(u64 address, u32 last) { return table->atomic_increment(ATTN_SIM_PC, address, last); }
+template <u32 BYTES> ATTN_SIM_SHIM Words load_strong(u64 address, u32 order) {
+    Words to = {};
+    table->load_strong(ATTN_SIM_PC, address, to.word, BYTES, order);
+    return to;
+}
+template <u32 BYTES> ATTN_SIM_SHIM void store_strong(u64 address, Words from, u32 order) {
+    table->store_strong(ATTN_SIM_PC, address, from.word, BYTES, order);
+}
+ATTN_SIM_SHIM u32 atomic_word(u64 address, u32 change, u32 operand, u32 compared, u32 order) {
+    return table->atomic_word(ATTN_SIM_PC, address, change, operand, compared, order);
+}
 ATTN_SIM_SHIM u32 generic_to_shared(u64 address) { return table->shared_address(ATTN_SIM_PC, address); }
 
 // Warps.

@@ -75,6 +75,7 @@ notes! {
     fn shared_address(address: Address) -> u32 = address as u32;
     fn dynamic_shared() -> Address = 256;
     fn static_shared(id: u32, bytes: u32, alignment: u32) -> Address = 512;
+    fn atomic_word(address: Address, change: u32, operand: u32, compared: u32, order: u32) -> u32 = 7;
     fn shuffle(mask: u32, value: u32, lane: u32, kind: u32, width: u32) -> u32 = value;
     fn vote(mask: u32, predicate: u32, kind: u32) -> u32 = predicate;
     fn sync_warp(mask: u32);
@@ -132,9 +133,17 @@ extern "C" fn atomic_add(pc: Address, address: Address, values: *const f32, coun
     42.0
 }
 
-extern "C" fn atomic_increment(pc: Address, address: Address, last: u32) -> u32 {
-    note(pc, 0, format!("atomic_increment({}, {last})", place(address)));
-    7
+extern "C" fn load_strong(pc: Address, address: Address, to: *mut u8, bytes: u32, order: u32) {
+    note(pc, 0, format!("load_strong({}, {bytes}, {order})", place(address)));
+    for offset in 0..bytes {
+        // SAFETY: `to` has `bytes` bytes.
+        unsafe { *to.add(offset as usize) = 0x10 + offset as u8 };
+    }
+}
+
+extern "C" fn store_strong(pc: Address, address: Address, from: *const u8, bytes: u32, order: u32) {
+    let bytes: Vec<String> = list(from, bytes as usize).iter().map(|byte| format!("{byte:02x}")).collect();
+    note(pc, 0, format!("store_strong({}, [{}], {order})", place(address), bytes.join(", ")));
 }
 
 extern "C" fn load_matrix(pc: Address, to: *mut u32, count: u32, transposed: u32, address: u32) {
@@ -204,7 +213,9 @@ pub(super) static RECORDER: Table = Table {
     load_shared,
     store_shared,
     atomic_add,
-    atomic_increment,
+    load_strong,
+    store_strong,
+    atomic_word,
     shuffle,
     vote,
     sync_warp,

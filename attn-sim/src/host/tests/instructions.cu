@@ -57,8 +57,24 @@ extern "C" __global__ void instructions(u32 s, char* g, u32* out) {
     out[7] = x == 42.f;
     atomicAdd((float*)g + 1, 3.f);                                                                              // atomic_add(g+4, [3.0])
 
-    asm volatile("atom.relaxed.gpu.global.inc.u32 %0, [%1], %2;" : "=r"(a) : "l"(g), "r"(9));                   // atomic_increment(g+0, 9)
+    asm volatile("atom.relaxed.gpu.global.inc.u32 %0, [%1], %2;" : "=r"(a) : "l"(g), "r"(9));                   // atomic_word(g+0, 1, 9, 0, 4)
     out[7] &= a == 7;
+    asm volatile("atom.global.add.u32 %0, [%1], %2;" : "=r"(a) : "l"(g), "r"(3));                               // atomic_word(g+0, 0, 3, 0, 4)
+    asm volatile("atom.acq_rel.gpu.global.exch.b32 %0, [%1 + 8], %2;" : "=r"(a) : "l"(g), "r"(3));              // atomic_word(g+8, 2, 3, 0, 7)
+    asm volatile("atom.acquire.cta.global.cas.b32 %0, [%1], %2, %3;" : "=r"(a) : "l"(g), "r"(3), "r"(4));       // atomic_word(g+0, 3, 4, 3, 1)
+    asm volatile("red.release.gpu.global.add.s32 [%0], %1;" :: "l"(g), "r"(1) : "memory");                      // atomic_word(g+0, 0, 1, 0, 6)
+    asm volatile("red.global.add.u32 [%0], 1;" :: "l"(g));                                                      // atomic_word(g+0, 0, 1, 0, 4)
+
+    // words that other blocks wait for
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(a) : "l"(g) : "memory");                          // load_strong(g+0, 4, 5)
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1 + 4];" : "=r"(b) : "l"(g) : "memory");                      // load_strong(g+4, 4, 5)
+    asm volatile("ld.relaxed.gpu.global.b32 %0, [%1];" : "=r"(c) : "l"(g) : "memory");                          // load_strong(g+0, 4, 4)
+    asm volatile("ld.volatile.global.u64 %0, [%1];" : "=l"(wide) : "l"(g) : "memory");                          // load_strong(g+0, 8, 4)
+    asm volatile("ld.acquire.cta.v2.f32 {%0, %1}, [%2];" : "=f"(x), "=f"(y) : "l"(g) : "memory");               // load_strong(g+0, 8, 1)
+    out[17] = a == 0x13121110 && b == a && c == a && wide == 0x1716151413121110ull;
+    asm volatile("st.release.gpu.global.s32 [%0], %1;" :: "l"(g), "r"(258) : "memory");                         // store_strong(g+0, [02, 01, 00, 00], 6)
+    asm volatile("st.relaxed.gpu.global.u32 [%0 + 4], %1;" :: "l"(g), "r"(1) : "memory");                       // store_strong(g+4, [01, 00, 00, 00], 4)
+    asm volatile("st.volatile.global.u16 [%0], %1;" :: "l"(g), "h"(h) : "memory");                              // store_strong(g+0, [40, 41], 4)
 
     // matrices
     asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];" : "=r"(a) : "r"(s));                    // load_matrix(1, 0, 64)
@@ -103,6 +119,8 @@ extern "C" __global__ void instructions(u32 s, char* g, u32* out) {
     asm volatile("membar.cta;" ::: "memory");                                                                   // fence(4)
     asm volatile("fence.acq_rel.cta;" ::: "memory");                                                            // fence(4)
     asm volatile("membar.gl;" ::: "memory");                                                                    // fence(5)
+    asm volatile("fence.acq_rel.cluster;" ::: "memory");                                                        // fence(4)
+    asm volatile("fence.sc.gpu;" ::: "memory");                                                                 // fence(5)
     asm volatile("fence.acq_rel.gpu;" ::: "memory");                                                            // fence(5)
     __threadfence_block();                                                                                      // fence(4)
     __threadfence();                                                                                            // fence(5)
@@ -129,6 +147,8 @@ extern "C" __global__ void instructions(u32 s, char* g, u32* out) {
     asm volatile("cp.reduce.async.bulk.tensor.5d.global.shared::cta.add.tile.bulk_group [%0, {%2, %2, %2, %2, 9}], [%1];" :: "l"(g), "r"(s), "r"(7));  // tensor_store(g+0, 64, [7, 7, 7, 7, 9], 1)
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" :: "r"(s), "l"(g), "r"(256), "r"(s + 8));  // bulk_load(64, g+0, 256, 72)
     asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" :: "l"(g), "r"(s), "r"(256));    // bulk_store(g+0, 64, 256, 0)
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group.L2::cache_hint [%0], [%1], %2, %3;" :: "l"(g), "r"(s), "r"(256), "l"(wide));  // bulk_store(g+0, 64, 256, 0)
+    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" :: "l"(g), "r"(s), "r"(256));  // bulk_store(g+0, 64, 256, 1)
     asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.L2::cache_hint.add.f32 [%0], [%1], %2, %3;" :: "l"(g), "r"(s), "r"(256), "l"(wide));  // bulk_store(g+0, 64, 256, 1)
     asm volatile("cp.async.bulk.commit_group;\ncp.async.bulk.wait_group.read 0;" ::: "memory");                 // bulk_commit() bulk_wait(0, 1)
     asm volatile("cp.async.bulk.wait_group %0;" :: "n"(1) : "memory");                                          // bulk_wait(1, 0)

@@ -20,6 +20,9 @@ fn unknown_instructions_are_named_with_their_line() {
         "vote.sync.uni.pred %0, 1, -1",
         "cp.async.bulk.tensor.6d.global.shared::cta.bulk_group [%1, {%0}], [%0]",
         "fence.proxy.alias",
+        "red.release.gpu.global.max.u32 [%1], %0",
+        "atom.global.add.u64 %1, [%1], %1",
+        "red.global.exch.b32 [%1], %0",
         "mapa.shared::cluster.u32 %0, %0, 1",
         "frobnicate",
     ] {
@@ -62,6 +65,12 @@ fn operands_must_fit() {
         ),
         ("bra NOWHERE", "no such label"),
         ("red.global.add.f32 [%0], %2", "adds to global memory only"),
+        ("atom.acq_rel.gpu.add.u32 %0, [%0], 1", "counts in global memory only"),
+        ("red.release.gpu.global.add.f32 [%1], %2", "acquires and releases by integers only"),
+        ("ld.acquire.global.u32 %0, [%1]", "it needs a scope"),
+        ("ld.release.gpu.global.u32 %0, [%1]", "it can't release"),
+        ("st.acq_rel.gpu.global.u32 [%1], %0", "it can't acquire"),
+        ("atom.global.cas.b32 %0, [%1], 1", "it has 3 operands"),
         ("createpolicy.fractional.L2::evict_last.b64", "operand 1 is missing"),
         ("st.shared.L2::cache_hint.u32", "the cache hint has no operand"),
     ] {

@@ -25,8 +25,8 @@ pub(super) fn lower(call: &Call) -> Lowered {
         ["fence", "proxy", "async", "shared"] => fence(call, 0),
         ["fence", "proxy", "async", "global"] => fence(call, 1),
         ["fence", "mbarrier_init", "release", "cluster"] => fence(call, 3),
-        ["fence", "acq_rel" | "sc"] => fence(call, 4),
-        ["fence", "acq_rel" | "sc", "cluster" | "gpu" | "sys"] => fence(call, 5),
+        ["fence", "acq_rel" | "sc"] | ["fence", "acq_rel" | "sc", "cluster"] => fence(call, 4),
+        ["fence", "acq_rel" | "sc", "gpu" | "sys"] => fence(call, 5),
         ["setmaxnreg", change @ ("inc" | "dec"), "sync", "u32"] => {
             call.takes(1..=1)?;
             Ok(format!("attn_sim::set_registers({}, {});", call.word(0)?, u32::from(*change == "inc")))

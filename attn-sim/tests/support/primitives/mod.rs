@@ -3,11 +3,12 @@
 mod copy;
 mod product;
 mod tensor;
+pub(crate) mod turns;
 mod warp;
 
 use super::case::Case;
 
 /// All cases.
 pub(crate) fn cases() -> Vec<Case> {
-    [warp::cases(), copy::cases(), tensor::cases(), product::cases()].into_iter().flatten().collect()
+    [warp::cases(), copy::cases(), tensor::cases(), product::cases(), turns::cases()].into_iter().flatten().collect()
 }

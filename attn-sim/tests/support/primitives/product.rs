@@ -134,6 +134,12 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(case(Wgmma::shared(n), Bytes128, Bytes128));
         cases.push(case(Wgmma::registers(n).b_transposed(), Bytes128, Bytes128));
     }
+    // every other width, with the operands and elements in turn
+    for (at, n) in (8..=256).step_by(8).filter(|n| ![8, 64, 96, 128, 256].contains(n)).enumerate() {
+        let a = [Wgmma::shared(n), Wgmma::shared(n).a_transposed(), Wgmma::registers(n)][at % 3];
+        let b = if at / 3 % 2 == 0 { a } else { a.b_transposed() };
+        cases.push(case(if at / 6 % 2 == 0 { b } else { b.f16() }, Bytes128, Bytes128));
+    }
     for swizzle in Swizzle::ALL {
         cases.push(case(Wgmma::shared(64), swizzle, swizzle));
         cases.push(case(Wgmma::shared(128).b_transposed(), swizzle, swizzle));
