@@ -70,6 +70,13 @@ fn reads_product_beside(graph: &Graph, root: NodeId, given: NodeId) -> bool {
     false
 }
 
+/// Whether the text of a function reads a field of its query.
+fn reads_field(text: &str, field: &str) -> bool {
+    let name = format!("query.{field}");
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices(&name).any(|(at, _)| !text[at + name.len()..].starts_with(is_part))
+}
+
 fn main_kernel(
     variant: &Variant<'_>,
     sums: &[&Gradient],
@@ -129,9 +136,27 @@ fn main_kernel(
         pair.insert(0, ("probability".into(), backward.probability));
         pair_part(variant, &values, &pair)
     };
-    functions.push_str(&scale_function(variant, &values));
     let queries = Columns::of(&values, Place::Query, "stage", "");
+    let mut gradient_columns = queries.snippet.clone();
+    let masks = if pairs_masked { variant.mask_function(&values) } else { String::new() };
+    let split = functions.find("struct Pair").filter(|_| is_split && queries.staged);
+    if let Some(at) = split {
+        // each half reads what it needs
+        let (weight, gradient) = functions.split_at(at);
+        let reads = |text: &str, field: &str| reads_field(text, field) || reads_field(&masks, field);
+        let load = |name: &str, text: &str| {
+            values.column_loader(Place::Query, "BLOCK_Q", name, |field| reads(text, field))
+        };
+        let loaders = [load("load_queries_of_gradients", gradient), load("load_queries_of_weights", weight)];
+        gradient_columns = gradient_columns.replace("load_queries(", "load_queries_of_gradients(");
+        functions.push_str(&loaders.concat());
+    }
+    functions.push_str(&scale_function(variant, &values));
     functions.push_str(&queries.functions);
+    let weight_columns = match split {
+        Some(_) => queries.snippet.replace("load_queries(", "load_queries_of_weights("),
+        None => queries.snippet.clone(),
+    };
     let own = variant.own_part(&values, &mut members, &functions, pairs_masked);
 
     let parameters: Vec<Value> = sums
@@ -146,7 +171,9 @@ fn main_kernel(
         split => is_split,
         stage_queries => queries.staged,
         inline_queries => queries.inline,
-        query_columns => queries.snippet,
+        weight_columns,
+        gradient_columns,
+        early_weights => !tiles.dq_by_rows,
         dq_by_rows => tiles.dq_by_rows,
         masked => variant.lowered.mask.is_some(),
         residual => pairs_masked,

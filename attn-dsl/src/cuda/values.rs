@@ -535,9 +535,24 @@ impl<'a> Values<'a> {
             writeln!(text, "    store_shared(ring + ({index} * {block} + column) * 4, {cast}value.{});", field.name)
                 .expect("writing to a string");
         }
-        writeln!(text, "}}\n__device__ __forceinline__ void {load}({structure} (&values)[2], u32 ring, int column) {{")
-            .expect("writing to a string");
-        for (index, field) in fields.iter().enumerate() {
+        text.push_str("}\n");
+        text.push_str(&self.column_loader(place, block, load, |_| true));
+        text
+    }
+
+    /// A function that reads those fields of two columns that `is_read`; it leaves the others as they are.
+    pub(crate) fn column_loader(
+        &self,
+        place: Place,
+        block: &str,
+        name: &str,
+        is_read: impl Fn(&str) -> bool,
+    ) -> String {
+        let structure = place.structure();
+        let fields = self.fields.get(&place).map_or(&[][..], Vec::as_slice);
+        let mut text =
+            format!("__device__ __forceinline__ void {name}({structure} (&values)[2], u32 ring, int column) {{\n");
+        for (index, field) in fields.iter().enumerate().filter(|(_, field)| is_read(&field.name)) {
             let (pair, read) = match self.graph.ty(field.node) {
                 Type::Float => ("float2", "load_shared_floats"),
                 Type::Int | Type::Bool => ("int2", "load_shared_ints"),

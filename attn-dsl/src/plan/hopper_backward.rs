@@ -62,7 +62,7 @@ pub(crate) fn hopper_backward(
     let tile = |rows: usize, chunks: usize| rows * chunks * CHUNK_ROW_BYTES;
     let queries = tile(block_q, head + value) + tile(block_q, BLOCK_KV / 64) + block_q * 4 * query_fields;
     let dq = CONSUMERS * 64 * dq_columns * 4;
-    let barriers = 4 * 8 + 3 * STAGES * BARRIER_BYTES_OF_STAGE;
+    let barriers = 4 * 8 + 2 * STAGES * BARRIER_BYTES_OF_STAGE;
     let shared_memory = tile(BLOCK_KV, k_chunks + value) + STAGES * queries + dq + barriers + WORK_BYTES;
     if shared_memory > target.shared_memory_per_block() {
         return Err("its tiles need more shared memory than a block has");

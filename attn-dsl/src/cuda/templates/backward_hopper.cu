@@ -1,6 +1,8 @@
 // Tiles all of whose pairs are live, and others: code for them is made apart.
 struct Full { static constexpr bool partial = false; };
 struct Partial { static constexpr bool partial = true; };
+struct More { static constexpr bool last = false; };
+struct Last { static constexpr bool last = true; };
 // A tile of keys of one head of k and v; after the last one, a tile of no head.
 struct Work {
     int kv_tile, kv_head, batch;
@@ -53,14 +55,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     const u32 kv_empty = kv_full + 8, work_full = kv_empty + 8, work_empty = work_full + 8;
     // of stage i, 8 i bytes on
     const u32 q_full = work_empty + 8, q_empty = q_full + 8 * STAGES, do_full = q_empty + 8 * STAGES, do_empty = do_full + 8 * STAGES;
-    const u32 ds_full = do_empty + 8 * STAGES, ds_empty = ds_full + 8 * STAGES, work_slot = ds_empty + 8 * STAGES;
+    const u32 work_slot = do_empty + 8 * STAGES;
 
     if (threadIdx.x == 0) {
         mbarrier_init(kv_full, 1), mbarrier_init(kv_empty, 1);
         mbarrier_init(work_full, 1), mbarrier_init(work_empty, @{ "1 + " if want_dk else "" }@{ "QUERY_WARPS + " if stage_queries else "" }4 * CONSUMERS);
         for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(q_full + 8 * stage, 1@{ " + QUERY_WARPS" if stage_queries else "" }), mbarrier_init(q_empty + 8 * stage, CONSUMERS);
         for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(do_full + 8 * stage, 1), mbarrier_init(do_empty + 8 * stage, CONSUMERS);
-        for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(ds_full + 8 * stage, 4 * CONSUMERS), mbarrier_init(ds_empty + 8 * stage, CONSUMERS);
         mbarrier_init_fence();
     }
     __syncthreads();
@@ -235,8 +236,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
         wgmma_commit();
     };
-    auto issue_dq = [&](float (&dq)[DQ_REGISTERS], int stage) {   // dq = ds k: this warpgroup's @{ "rows" if dq_by_rows else "columns" }
-        const u64 a = tile_descriptor(ds_ring + stage * DS_TILE_BYTES@{ " + group_row * CHUNK_ROW_BYTES" if dq_by_rows else "" }, Q_CHUNK_BYTES), k = tile_descriptor(k_tile@{ "" if dq_by_rows else " + consumer * KV_CHUNK_BYTES" }, KV_CHUNK_BYTES);
+    auto issue_dq = [&](float (&dq)[DQ_REGISTERS], u32 ds) {   // dq = ds k: this warpgroup's @{ "rows" if dq_by_rows else "columns" }
+        const u64 a = tile_descriptor(ds@{ " + group_row * CHUNK_ROW_BYTES" if dq_by_rows else "" }, Q_CHUNK_BYTES), k = tile_descriptor(k_tile@{ "" if dq_by_rows else " + consumer * KV_CHUNK_BYTES" }, KV_CHUNK_BYTES);
         pin(dq);
         wgmma_begin();
 #pragma unroll
@@ -262,6 +263,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     };
 
     RingPlace place = {0, 0};   // of the tile of queries: in all rings the same
+    u32 ds_tile = ds_ring;
     for (u32 parity = 0;; parity ^= 1) {
         mbarrier_wait(work_full, parity);
         const Work work = load_work(work_slot);
@@ -317,7 +319,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 //% endif
 #pragma unroll
                 for (int n = 0; n < BLOCK_Q / 8; ++n) {
-                    @{ query_columns }
+                    @{ weight_columns }
 #pragma unroll
                     for (int e = 0; e < 4; ++e) {
                         const int i = 4 * n + e;
@@ -337,10 +339,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                         //% endif
                     }
                 }
-                //% if want_dv
-#pragma unroll
-                for (int i = 0; i < BLOCK_Q / 4; ++i) p_packed[i] = pack(s[2 * i], s[2 * i + 1]);
-                //% endif
             };
             //% if split
             auto differentiate = [&](const float (&s)[BLOCK_Q / 2], float (&dp)[BLOCK_Q / 2], int stage, auto kind) {   // dp becomes the gradient of the products
@@ -352,7 +350,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 //% endif
 #pragma unroll
                 for (int n = 0; n < BLOCK_Q / 8; ++n) {
-                    @{ query_columns }
+                    @{ gradient_columns }
 #pragma unroll
                     for (int e = 0; e < 4; ++e) {
                         const int i = 4 * n + e;
@@ -366,6 +364,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 }
             };
             //% endif
+            auto pack_weights = [&](const float (&s)[BLOCK_Q / 2]) {
+#pragma unroll
+                for (int i = 0; i < BLOCK_Q / 4; ++i) p_packed[i] = pack(s[2 * i], s[2 * i + 1]);
+            };
             //% if want_dk
             auto store_ds = [&](const float (&dp)[BLOCK_Q / 2]) {   // as a tile of queries
 #pragma unroll
@@ -373,11 +375,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
                 for (int i = 0; i < BLOCK_Q / 16; ++i) {
                     const u32 matrices[4] = {ds_packed[4 * i], ds_packed[4 * i + 1], ds_packed[4 * i + 2], ds_packed[4 * i + 3]};
-                    store_matrix_x4_transposed(tile_address(ds_ring + place.stage * DS_TILE_BYTES, Q_CHUNK_BYTES, i * 16 + lane / 16 * 8 + lane % 8, warp_row + lane / 8 % 2 * 8), matrices);
+                    store_matrix_x4_transposed(tile_address(ds_tile, Q_CHUNK_BYTES, i * 16 + lane / 16 * 8 + lane % 8, warp_row + lane / 8 % 2 * 8), matrices);
                 }
                 publish_shared();
-                __syncwarp();
-                if (lane == 0) mbarrier_arrive(ds_full + 8 * place.stage);
             };
             //% endif
 
@@ -385,72 +385,88 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 mbarrier_wait(q_full + 8 * place.stage, place.parity);
                 issue_scores(s, place.stage);
             };
-            auto differentiate_tile = [&](float (&s)[BLOCK_Q / 2]) {   // from its scores to ds in shared memory
-                float dp[BLOCK_Q / 2];
+            float s[BLOCK_Q / 2];
+            // the scores of the next tile are computed while this one's gradients leave
+            auto step = [&](auto after) {
+                const int stage = place.stage;
                 const bool partial = @{ "true" if residual else "q_tile < full_first || q_tile >= full_last" };
-                mbarrier_wait(do_full + 8 * place.stage, place.parity);
-                issue_dp(dp, place.stage);
+                float dp[BLOCK_Q / 2];
+                mbarrier_wait(do_full + 8 * stage, place.parity);
+                issue_dp(dp, stage);
                 //% if split
-                if (partial) weigh(s, place.stage, Partial{});
-                else weigh(s, place.stage, Full{});
+                if (partial) weigh(s, stage, Partial{});
+                else weigh(s, stage, Full{});
+                //% if early_weights
+                pack_weights(s);
+                //% endif
                 wgmma_wait<0>();
                 pin(dp);
-                issue_dv(place.stage);
-                if (partial) differentiate(s, dp, place.stage, Partial{});
-                else differentiate(s, dp, place.stage, Full{});
+                //% if early_weights
+                issue_dv(stage);
+                //% endif
+                if (partial) differentiate(s, dp, stage, Partial{});
+                else differentiate(s, dp, stage, Full{});
                 //% else
                 wgmma_wait<0>();
                 pin(dp);
-                if (partial) weigh(s, dp, place.stage, Partial{});
-                else weigh(s, dp, place.stage, Full{});
-                issue_dv(place.stage);
+                if (partial) weigh(s, dp, stage, Partial{});
+                else weigh(s, dp, stage, Full{});
+                //% if early_weights
+                pack_weights(s);
+                issue_dv(stage);
                 //% endif
-                mbarrier_wait(ds_empty + 8 * place.stage, place.parity ^ 1);   // fresh ones are empty
-                store_ds(dp);
-                wgmma_wait<0>();
+                //% endif
+                //% if early_weights
+                wgmma_wait<0>();   // dv
                 pin(dv);
-                release(do_empty + 8 * place.stage);
-            };
-            auto finish_tile = [&](const RingPlace& of, float (&dq)[DQ_REGISTERS]) {   // after the products with its ds
-                release(q_empty + 8 * of.stage);
-                release(ds_empty + 8 * of.stage);
+                release(do_empty + 8 * stage);
+                store_ds(dp);
+                //% else
+                pack_weights(s);
+                store_ds(dp);
+                issue_dv(stage);
+                //% endif
+                advance(place, STAGES);
+                --q_tile;
+                //% if early_weights
+                if constexpr (!decltype(after)::last) compute_scores(s);
+                //% endif
+                named_barrier_sync(ALL_CONSUMERS, 128 * CONSUMERS);   // ds is whole, and all have read what varies by query
+                float dq[DQ_REGISTERS];
+                issue_dq(dq, ds_tile);
+                issue_dk(stage);
+                wgmma_wait<1>();   // all but dk
+                pin(dq);
+                //% if not early_weights
+                pin(dv);
+                release(do_empty + 8 * stage);
+                //% endif
                 named_barrier_sync(DQ_EMPTY + consumer, DQ_THREADS);
 #pragma unroll
                 for (int i = 0; i < DQ_REGISTERS / 4; ++i) store_shared_16(dq_tile + (consumer * DQ_REGISTERS / 4 + i) * 2048 + threadIdx.x % 128 * 16, make_int4(__float_as_int(dq[4 * i]), __float_as_int(dq[4 * i + 1]), __float_as_int(dq[4 * i + 2]), __float_as_int(dq[4 * i + 3])));
                 publish_shared();
                 named_barrier_arrive(DQ_FULL + consumer, DQ_THREADS);
-            };
-            if (tiles.first < tiles.last) {
-                {
-                    float s[BLOCK_Q / 2];
+                ds_tile = ds_tile == ds_ring ? ds_ring + DS_TILE_BYTES : ds_ring;
+                wgmma_wait<0>();   // dk
+                pin(dk);
+                release(q_empty + 8 * stage);
+                //% if early_weights
+                pin(s);
+                //% else
+                if constexpr (!decltype(after)::last) {
                     compute_scores(s);
                     wgmma_wait<0>();
                     pin(s);
-                    differentiate_tile(s);
                 }
-#pragma unroll 1
-                while (q_tile > tiles.first) {
-                    float s[BLOCK_Q / 2], dq[DQ_REGISTERS];
-                    const RingPlace before = place;
-                    advance(place, STAGES);
-                    --q_tile;
-                    issue_dk(before.stage);
-                    compute_scores(s);
-                    mbarrier_wait(ds_full + 8 * before.stage, before.parity);
-                    issue_dq(dq, before.stage);
-                    wgmma_wait<0>();
-                    pin(dk), pin(s), pin(dq);
-                    finish_tile(before, dq);
-                    differentiate_tile(s);
-                }
-                float dq[DQ_REGISTERS];
-                issue_dk(place.stage);
-                mbarrier_wait(ds_full + 8 * place.stage, place.parity);
-                issue_dq(dq, place.stage);
+                //% endif
+            };
+            if (tiles.first < tiles.last) {
+                compute_scores(s);
                 wgmma_wait<0>();
-                pin(dk), pin(dq);
-                finish_tile(place, dq);
-                advance(place, STAGES);
+                pin(s);
+#pragma unroll 1
+                while (q_tile > tiles.first) step(More{});
+                step(Last{});
             }
             //% if sums
             // partial sums: a second kernel adds them up in a fixed order
