@@ -152,7 +152,10 @@ fn main_kernel(
         functions.push_str(&loaders.concat());
     }
     functions.push_str(&scale_function(variant, &values));
-    functions.push_str(&queries.functions);
+    functions.push_str(&match split {
+        Some(_) => values.column_store(Place::Query, "BLOCK_Q"),
+        None => queries.functions.clone(),
+    });
     let weight_columns = match split {
         Some(_) => queries.snippet.replace("load_queries(", "load_queries_of_weights("),
         None => queries.snippet.clone(),
@@ -164,9 +167,6 @@ fn main_kernel(
         .map(|sum| context! { name => name_of(sum), column => sum.kind == GradientKind::Column })
         .collect();
     let machine = context! {
-        entry => "attn_backward",
-        want_dk => true,
-        want_dv => true,
         deterministic,
         split => is_split,
         stage_queries => queries.staged,

@@ -523,10 +523,14 @@ impl<'a> Values<'a> {
 
     /// Functions that keep a place's values of a tile's columns in shared memory: one array a field, two columns a read.
     pub(crate) fn column_functions(&self, place: Place, block: &str) -> String {
-        let (structure, store, load) = match place {
-            Place::Query => ("Query", "store_query", "load_queries"),
-            _ => ("Key", "store_key", "load_keys"),
-        };
+        let load = if place == Place::Query { "load_queries" } else { "load_keys" };
+        self.column_store(place, block) + &self.column_loader(place, block, load, |_| true)
+    }
+
+    /// The first of them, which writes a column.
+    pub(crate) fn column_store(&self, place: Place, block: &str) -> String {
+        let store = if place == Place::Query { "store_query" } else { "store_key" };
+        let structure = place.structure();
         let fields = self.fields.get(&place).map_or(&[][..], Vec::as_slice);
         let mut text =
             format!("__device__ __forceinline__ void {store}(u32 ring, int column, const {structure}& value) {{\n");
@@ -536,7 +540,6 @@ impl<'a> Values<'a> {
                 .expect("writing to a string");
         }
         text.push_str("}\n");
-        text.push_str(&self.column_loader(place, block, load, |_| true));
         text
     }
 

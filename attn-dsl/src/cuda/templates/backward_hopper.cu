@@ -34,23 +34,21 @@ __device__ __forceinline__ Range live_queries_of_tile(const Arguments& arguments
 // ---------------------------------------------------------------- kernel
 // A block stays on its multiprocessor and computes tile after tile of keys, each the next that no block has taken. It walks the
 // queries that see the tile: everything transposed, so that weights and their gradients are A of the next products without leaving
-// registers: s^T = k q^T@{ ", dp^T = v do^T" if want_dk else "" }@{ ", dv += p^T do" if want_dv else "" }@{ ", dk += ds^T q" if want_dk else "" }.@{ " Only ds passes through shared memory, for dq = ds k." if want_dk else "" }
-//% if want_dk and deterministic
+// registers: s^T = k q^T, dp^T = v do^T, dv += p^T do, dk += ds^T q. Only ds passes through shared memory, for dq = ds k.
+//% if deterministic
 // Every tile of dq is a sum over tiles of keys: blocks add to it in the order of the tiles. They wait for works with lower numbers alone,
 // which other blocks have taken before.
 //% endif
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-@{ entry }(const __grid_constant__ Arguments arguments) {
+attn_backward(const __grid_constant__ Arguments arguments) {
     extern __shared__ __align__(1024) unsigned char shared[];
-    const u32 k_tile = shared_address(shared)@{ ", v_tile = k_tile + K_TILE_BYTES" if want_dk else "" };
-    const u32 q_ring = @{ "v_tile + V_TILE_BYTES" if want_dk else "k_tile + K_TILE_BYTES" }, do_ring = q_ring + STAGES * Q_TILE_BYTES;
-    //% if want_dk
+    const u32 k_tile = shared_address(shared), v_tile = k_tile + K_TILE_BYTES;
+    const u32 q_ring = v_tile + V_TILE_BYTES, do_ring = q_ring + STAGES * Q_TILE_BYTES;
     const u32 ds_ring = do_ring + STAGES * DO_TILE_BYTES, dq_tile = ds_ring + STAGES * DS_TILE_BYTES;
-    //% endif
     //% if stage_queries
-    const u32 query_ring = @{ "dq_tile + DQ_TILE_BYTES" if want_dk else "do_ring + STAGES * DO_TILE_BYTES" }, kv_full = query_ring + STAGES * QUERY_RING_BYTES;
+    const u32 query_ring = dq_tile + DQ_TILE_BYTES, kv_full = query_ring + STAGES * QUERY_RING_BYTES;
     //% else
-    const u32 kv_full = @{ "dq_tile + DQ_TILE_BYTES" if want_dk else "do_ring + STAGES * DO_TILE_BYTES" };
+    const u32 kv_full = dq_tile + DQ_TILE_BYTES;
     //% endif
     const u32 kv_empty = kv_full + 8, work_full = kv_empty + 8, work_empty = work_full + 8;
     // of stage i, 8 i bytes on
@@ -59,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
     if (threadIdx.x == 0) {
         mbarrier_init(kv_full, 1), mbarrier_init(kv_empty, 1);
-        mbarrier_init(work_full, 1), mbarrier_init(work_empty, @{ "1 + " if want_dk else "" }@{ "QUERY_WARPS + " if stage_queries else "" }4 * CONSUMERS);
+        mbarrier_init(work_full, 1), mbarrier_init(work_empty, 1 + @{ "QUERY_WARPS + " if stage_queries else "" }4 * CONSUMERS);
         for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(q_full + 8 * stage, 1@{ " + QUERY_WARPS" if stage_queries else "" }), mbarrier_init(q_empty + 8 * stage, CONSUMERS);
         for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(do_full + 8 * stage, 1), mbarrier_init(do_empty + 8 * stage, CONSUMERS);
         mbarrier_init_fence();
@@ -84,11 +82,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                     if (work.kv_head < 0) break;
                     const int kv_begin = work.kv_tile * BLOCK_KV, kv_head = work.kv_head, batch = work.batch;
                     mbarrier_wait(kv_empty, parity);
-                    mbarrier_arrive_expect(kv_full, K_TILE_BYTES@{ " + V_TILE_BYTES" if want_dk else "" });
+                    mbarrier_arrive_expect(kv_full, K_TILE_BYTES + V_TILE_BYTES);
                     for (int c = 0; c < K_CHUNKS; ++c) tensor_load(k_tile + c * KV_CHUNK_BYTES, &arguments.k_map, kv_full, c * CHUNK_COLUMNS, kv_begin, kv_head, batch, EVICT_FIRST);
-                    //% if want_dk
                     for (int c = 0; c < chunks(VALUE_DIM); ++c) tensor_load(v_tile + c * KV_CHUNK_BYTES, &arguments.v_map, kv_full, c * CHUNK_COLUMNS, kv_begin, kv_head, batch, EVICT_FIRST);
-                    //% endif
                     for (int head = kv_head * arguments.group; head < (kv_head + 1) * arguments.group; ++head) {
                         const Tile tile = load_tile_values(arguments, batch, head);
                         const QueryTiles tiles = query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile));
@@ -108,7 +104,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             }
             return;
         }
-        //% if want_dk
         if (role == 1) {   // adds finished tiles of dq to global memory
             auto may_write = [&] {
                 for (int w = 0; w < CONSUMERS; ++w) named_barrier_arrive(DQ_EMPTY + w, DQ_THREADS);
@@ -165,7 +160,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             //% endif
             return;
         }
-        //% endif
         //% if stage_queries
         if (role >= 4 - QUERY_WARPS) {   // computes what varies by query
             RingPlace place = {0, 1};
@@ -200,14 +194,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     registers_acquire<CONSUMER_REGISTERS>();
     const int consumer = warpgroup - 1, group_row = consumer * 64, warp_row = group_row + threadIdx.x / 32 % 4 * 16;
     // sums that live as long as a tile of keys; what belongs to a tile of queries is declared where it is computed
-    //% if want_dv
     float dv[padded(VALUE_DIM) / 2];
     u32 p_packed[BLOCK_Q / 4];
-    //% endif
-    //% if want_dk
     float dk[padded(HEAD_DIM) / 2];
     u32 ds_packed[BLOCK_Q / 4];
-    //% endif
     auto issue_scores = [&](float (&s)[BLOCK_Q / 2], int stage) {   // s^T = k q^T
         const u64 k = tile_descriptor(k_tile + group_row * CHUNK_ROW_BYTES, KV_CHUNK_BYTES), q = tile_descriptor(q_ring + stage * Q_TILE_BYTES, Q_CHUNK_BYTES);
         pin(s);
@@ -216,7 +206,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int i = 0; i < padded(HEAD_DIM) / 16; ++i) multiply_tiles(s, k + column_step(i, KV_CHUNK_BYTES), q + column_step(i, Q_CHUNK_BYTES), i != 0);
         wgmma_commit();
     };
-    //% if want_dk
     auto issue_dp = [&](float (&dp)[BLOCK_Q / 2], int stage) {   // dp^T = v do^T
         const u64 v = tile_descriptor(v_tile + group_row * CHUNK_ROW_BYTES, KV_CHUNK_BYTES), output_grad = tile_descriptor(do_ring + stage * DO_TILE_BYTES, Q_CHUNK_BYTES);
         pin(dp);
@@ -244,8 +233,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int i = 0; i < BLOCK_KV / 16; ++i) multiply_transposed(dq, a + column_step(i, Q_CHUNK_BYTES), k + row_step(i), i != 0);
         wgmma_commit();
     };
-    //% endif
-    //% if want_dv
     auto issue_dv = [&](int stage) {   // dv += p^T do
         const u64 output_grad = tile_descriptor(do_ring + stage * DO_TILE_BYTES, Q_CHUNK_BYTES);
         pin(dv);
@@ -257,7 +244,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
         wgmma_commit();
     };
-    //% endif
     auto release = [&](u32 empty) {   // the whole warpgroup has waited for its products: one thread can speak for it
         if (threadIdx.x % 128 == 0) mbarrier_arrive(empty);
     };
@@ -272,14 +258,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (work.kv_head < 0) break;
         const int kv_begin = work.kv_tile * BLOCK_KV, kv_head = work.kv_head, batch = work.batch;
         const int first_kv = kv_begin + warp_row + lane / 4;   // this thread's keys: first_kv + 8 r
-        //% if want_dv
 #pragma unroll
         for (int i = 0; i < padded(VALUE_DIM) / 2; ++i) dv[i] = 0.f;
-        //% endif
-        //% if want_dk
 #pragma unroll
         for (int i = 0; i < padded(HEAD_DIM) / 2; ++i) dk[i] = 0.f;
-        //% endif
         mbarrier_wait(kv_full, parity);
 
         for (int head = kv_head * arguments.group; head < (kv_head + 1) * arguments.group; ++head) {
@@ -310,7 +292,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 //% endif
             };
             auto seen_by = [&](int kv) { return @{ "Range{}" if residual else "kv < kv_len ? live_queries_of(arguments, tile, kv, kv + 1) : Range{}" }; };
-            auto weigh = [&](float (&s)[BLOCK_Q / 2]@{ "" if split or not want_dk else ", float (&dp)[BLOCK_Q / 2]" }, int stage, auto kind) {   // s becomes @{ "the weights" if split else "the weights, dp the gradient of the products" if want_dv and want_dk else "the weights" if want_dv else "nothing more, dp the gradient of the products" }
+            auto weigh = [&](float (&s)[BLOCK_Q / 2]@{ "" if split else ", float (&dp)[BLOCK_Q / 2]" }, int stage, auto kind) {   // s becomes the weights@{ "" if split else ", dp the gradient of the products" }
                 const int first_q = q_tile * BLOCK_Q + lane % 4 * 2;   // this thread's queries: first_q + 8 n + c
                 Range seen[2];
                 if constexpr (decltype(kind)::partial) seen[0] = seen_by(first_kv), seen[1] = seen_by(first_kv + 8);
@@ -324,14 +306,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                     for (int e = 0; e < 4; ++e) {
                         const int i = 4 * n + e;
                         const bool live = !decltype(kind)::partial || is_live_at(i, first_q, seen, query[e % 2], key[e / 2]);
-                        //% if split or not want_dk
+                        //% if split
                         const float probability = backward_probability(@{ pair_arguments }s[i], tile, query[e % 2], key[e / 2]);
                         s[i] = live ? probability : 0.f;
                         //% else
                         const Pair pair = backward_pair(@{ pair_arguments }s[i], dp[i], tile, query[e % 2], key[e / 2]);
-                        //% if want_dv
                         s[i] = live ? pair.probability : 0.f;
-                        //% endif
                         dp[i] = live ? pair.product_grad@{ " * pair_scale" if scale_pairs else "" } : 0.f;
                         //% for parameter in sums
                         grad_@{ parameter.name }@{ "[e / 2]" if parameter.column else "" } += live ? pair.grad_@{ parameter.name } : 0.f;
@@ -368,7 +348,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
                 for (int i = 0; i < BLOCK_Q / 4; ++i) p_packed[i] = pack(s[2 * i], s[2 * i + 1]);
             };
-            //% if want_dk
             auto store_ds = [&](const float (&dp)[BLOCK_Q / 2]) {   // as a tile of queries
 #pragma unroll
                 for (int i = 0; i < BLOCK_Q / 4; ++i) ds_packed[i] = pack(dp[2 * i], dp[2 * i + 1]);
@@ -379,7 +358,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 }
                 publish_shared();
             };
-            //% endif
 
             auto compute_scores = [&](float (&s)[BLOCK_Q / 2]) {
                 mbarrier_wait(q_full + 8 * place.stage, place.parity);
@@ -514,8 +492,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             mbarrier_arrive(kv_empty);
         }
     }
-    //% if want_dk
     // the last leave to write is nobody's
     named_barrier_sync(DQ_EMPTY + consumer, DQ_THREADS);
-    //% endif
 }
