@@ -61,6 +61,7 @@ impl<'a> Variant<'a> {
             "live_keys",
             "output_grad_map",
             "k_grad_map",
+            "q_grad_map",
             "v_grad_map",
             "dq_sums",
             "dq_turns",
@@ -321,7 +322,7 @@ impl<'a> Variant<'a> {
         let needs = |name: &str| all.contains(name);
         let float = self.precise();
         let tiles = if let Machinery::Portable(tiles) = machinery { Some(tiles) } else { None };
-        let is_hopper = matches!(machinery, Machinery::Hopper(_) | Machinery::HopperBackward(..));
+        let is_hopper = !matches!(machinery, Machinery::Plain | Machinery::Portable(_));
         let flags = context! {
             log2_approx => needs("log2_approx(") || (needs("softplus(") && !float),
             reciprocal_approx => needs("reciprocal_approx(") || (needs("sigmoid(") && !float),
@@ -359,10 +360,9 @@ impl<'a> Variant<'a> {
             Machinery::HopperBackward(tiles, _) if head_columns == value_columns => {
                 (tiles.block_q, vec![value_columns], tiles.dq_columns)
             }
-            Machinery::HopperBackward(tiles, _) => {
-                (tiles.block_q, vec![head_columns, value_columns], tiles.dq_columns)
-            }
-            _ => (0, vec![], 0),
+            Machinery::HopperBackward(tiles, _) => (tiles.block_q, vec![head_columns, value_columns], tiles.dq_columns),
+            Machinery::HopperGradient([tile, result]) => (tile, vec![result], 0),
+            Machinery::Plain | Machinery::Portable(_) => (0, vec![], 0),
         };
         machine = context! {
             needs => flags,
@@ -441,6 +441,8 @@ pub(crate) enum Machinery<'a> {
     Hopper(&'a HopperTiles),
     /// Tiles of its backward pass, and whether they add to dq in order.
     HopperBackward(&'a HopperBackwardTiles, bool),
+    /// A kernel of one gradient: columns of its tiles of scores and of the gradient.
+    HopperGradient([usize; 2]),
 }
 
 /// The schedule, in one line of the head comment.

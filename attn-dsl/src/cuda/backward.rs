@@ -7,7 +7,7 @@ use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
 use super::forward::live_keys;
 use super::gradients::{Gradient, GradientKind, gradients};
 use super::values::{Place, Values, function};
-use super::{Kernel, KernelKind, backward_hopper};
+use super::{Kernel, KernelKind, backward_hopper, gradient_hopper};
 use crate::definition::Axis;
 use crate::ir::{Binary, Input, NodeId, Rate, Type};
 use crate::lower::{Class, Lowered};
@@ -28,8 +28,10 @@ pub(crate) fn kernels(
         .collect();
     let variant = &variant;
     let mut kernels = vec![];
-    let hopper = backward_hopper::kernels(variant, &gradients, deterministic);
-    if variant.counts_live_keys() || (hopper.is_ok() && backward_hopper::needs_live_rows(variant, &gradients)) {
+    let joint = backward_hopper::kernels(variant, &gradients, deterministic);
+    let counts_rows = joint.is_ok() && backward_hopper::needs_live_rows(variant, &gradients);
+    let hopper = joint.or_else(|_| gradient_hopper::kernels(variant, &gradients));
+    if variant.counts_live_keys() || counts_rows {
         kernels.push(live_keys(variant));
     }
     if lowered.backward.needs_delta {

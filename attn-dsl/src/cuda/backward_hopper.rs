@@ -128,8 +128,7 @@ fn main_kernel(
     members.extend([Argument::Length(Length::Batches), Argument::Length(Length::KeyHeadGroup)]);
 
     let mut functions = if is_split {
-        let mut text =
-            variant.pair_function(&values, "float", "backward_probability", &[backward.probability], false);
+        let mut text = variant.pair_function(&values, "float", "backward_probability", &[backward.probability], false);
         text.push_str(&after_probability(variant, &values, &pair));
         text
     } else {
@@ -144,9 +143,8 @@ fn main_kernel(
         // each half reads what it needs
         let (weight, gradient) = functions.split_at(at);
         let reads = |text: &str, field: &str| reads_field(text, field) || reads_field(&masks, field);
-        let load = |name: &str, text: &str| {
-            values.column_loader(Place::Query, "BLOCK_Q", name, |field| reads(text, field))
-        };
+        let load =
+            |name: &str, text: &str| values.column_loader(Place::Query, "BLOCK_Q", name, |field| reads(text, field));
         let loaders = [load("load_queries_of_gradients", gradient), load("load_queries_of_weights", weight)];
         gradient_columns = gradient_columns.replace("load_queries(", "load_queries_of_gradients(");
         functions.push_str(&loaders.concat());
@@ -162,10 +160,8 @@ fn main_kernel(
     };
     let own = variant.own_part(&values, &mut members, &functions, pairs_masked);
 
-    let parameters: Vec<Value> = sums
-        .iter()
-        .map(|sum| context! { name => name_of(sum), column => sum.kind == GradientKind::Column })
-        .collect();
+    let parameters: Vec<Value> =
+        sums.iter().map(|sum| context! { name => name_of(sum), column => sum.kind == GradientKind::Column }).collect();
     let machine = context! {
         deterministic,
         split => is_split,
@@ -213,11 +209,7 @@ fn scales_pairs(variant: &Variant<'_>) -> bool {
 }
 
 /// `struct Pair` and `backward_pair`, given the weight instead of the product.
-fn after_probability(
-    variant: &Variant<'_>,
-    values: &super::values::Values<'_>,
-    pair: &[(String, NodeId)],
-) -> String {
+fn after_probability(variant: &Variant<'_>, values: &super::values::Values<'_>, pair: &[(String, NodeId)]) -> String {
     let names: Vec<&str> = pair.iter().map(|(name, _)| name.as_str()).collect();
     let roots: Vec<NodeId> = pair.iter().map(|(_, root)| *root).collect();
     let given = [(Input::OutputGradProduct, "output_grad_product")];
@@ -241,10 +233,8 @@ fn query_gradients(
     tiles: &HopperBackwardTiles,
     deterministic: bool,
 ) -> Kernel {
-    let rows: Vec<&Gradient> = gradients
-        .iter()
-        .filter(|gradient| gradient.kind == GradientKind::Row && gradient.row.is_some())
-        .collect();
+    let rows: Vec<&Gradient> =
+        gradients.iter().filter(|gradient| gradient.kind == GradientKind::Row && gradient.row.is_some()).collect();
     let name_of = |gradient: &Gradient| variant.names[gradient.parameter.0 as usize].clone();
     let scale = variant.lowered.backward.product_grad_scale.filter(|_| !scales_pairs(variant));
     let row_roots: Vec<NodeId> = rows.iter().filter_map(|gradient| gradient.row).collect();
@@ -318,7 +308,9 @@ fn constants(variant: &Variant<'_>, tiles: &HopperBackwardTiles, query_fields: u
     let [producer, consumer] = tiles.registers;
     line(format!("PRODUCER_REGISTERS = {producer}, CONSUMER_REGISTERS = {consumer}"));
     line("Q_CHUNK_BYTES = BLOCK_Q * CHUNK_ROW_BYTES, KV_CHUNK_BYTES = BLOCK_KV * CHUNK_ROW_BYTES".to_owned());
-    line("Q_TILE_BYTES = chunks(HEAD_DIM) * Q_CHUNK_BYTES, DO_TILE_BYTES = chunks(VALUE_DIM) * Q_CHUNK_BYTES".to_owned());
+    line(
+        "Q_TILE_BYTES = chunks(HEAD_DIM) * Q_CHUNK_BYTES, DO_TILE_BYTES = chunks(VALUE_DIM) * Q_CHUNK_BYTES".to_owned(),
+    );
     let why = if tiles.dq_by_rows { "" } else { "   /* one for each consumer's columns of dq */" };
     line(format!("K_CHUNKS = {}{why}", tiles.k_chunks));
     line("K_TILE_BYTES = K_CHUNKS * KV_CHUNK_BYTES, V_TILE_BYTES = chunks(VALUE_DIM) * KV_CHUNK_BYTES".to_owned());

@@ -22,6 +22,7 @@ mod backward;
 mod backward_hopper;
 mod expression;
 mod forward;
+mod gradient_hopper;
 mod gradients;
 mod hopper;
 mod mask;

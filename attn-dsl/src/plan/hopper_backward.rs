@@ -80,6 +80,64 @@ pub(crate) fn hopper_backward(
     })
 }
 
+/// Which gradient a kernel computes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum GradientOf {
+    Values,
+    Keys,
+    Queries,
+}
+
+/// The tile of a kernel of one gradient: rows that it keeps, and columns that stream by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HopperGradientTiles {
+    pub(crate) block_rows: usize,
+    pub(crate) block_columns: usize,
+    pub(crate) consumers: usize,
+    /// Tiles of q or k, and of do or v, that stream.
+    pub(crate) stages: usize,
+    pub(crate) grad_stages: usize,
+    /// Registers of a thread of the producer and of a consumer.
+    pub(crate) registers: [usize; 2],
+    /// Dynamic shared memory of a block, in bytes.
+    pub(crate) shared_memory: usize,
+}
+
+/// The tiles of a kernel of one gradient, or why there are none. `column_fields` is the number of 4-byte fields of a column that are
+/// kept in shared memory.
+pub(crate) fn hopper_gradient(
+    shape: Shape,
+    target: Target,
+    of: GradientOf,
+    column_fields: usize,
+) -> Result<HopperGradientTiles, &'static str> {
+    half_on_hopper(shape, target)?;
+    let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
+    let (block_rows, block_columns) = (CONSUMERS * 64, 64);
+    let tile = |rows: usize, chunks: usize| rows * chunks * CHUNK_ROW_BYTES;
+    // dv needs no v, and its product reads do where those of dk and dq read q and k
+    let (own, grad_stages) = match of {
+        GradientOf::Values => (head.max(value), STAGES),
+        GradientOf::Keys | GradientOf::Queries => (head + value, 1),
+    };
+    let rings = STAGES * (tile(block_columns, head) + block_columns * 4 * column_fields)
+        + grad_stages * tile(block_columns, value);
+    let barriers = 4 * 8 + (STAGES + grad_stages) * BARRIER_BYTES_OF_STAGE + 8;
+    let shared_memory = tile(block_rows, own) + rings + barriers + WORK_BYTES;
+    if shared_memory > target.shared_memory_per_block() {
+        return Err("its tiles need more shared memory than a block has");
+    }
+    Ok(HopperGradientTiles {
+        block_rows,
+        block_columns,
+        consumers: CONSUMERS,
+        stages: STAGES,
+        grad_stages,
+        registers: [24, 240],
+        shared_memory,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

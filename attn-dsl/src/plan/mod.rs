@@ -18,7 +18,9 @@ pub use shape::{ElementType, Shape};
 pub use target::Target;
 
 pub(crate) use hopper::{HopperNeeds, HopperTiles, hopper_choices, hopper_forward, relative_copy_bytes};
-pub(crate) use hopper_backward::{HopperBackwardTiles, hopper_backward};
+pub(crate) use hopper_backward::{
+    GradientOf, HopperBackwardTiles, HopperGradientTiles, hopper_backward, hopper_gradient,
+};
 pub(crate) use portable::{TABLE_CHUNK, tiles};
 
 /// Why no kernel can be planned.

@@ -55,8 +55,10 @@ impl KernelExecutor {
         if let Some(buffer) = &live_keys {
             bindings.row(RowArray::LiveKeys, buffer.address());
         }
-        if let Some(QueryGradSums { sums, turns }) = &query_grads {
+        if kernels.iter().any(|compiled| compiled.source.persistent) {
             bindings.works_taken = Some(self.works_taken()?);
+        }
+        if let Some(QueryGradSums { sums, turns }) = &query_grads {
             bindings.query_grad_sums = Some(sums.address());
             bindings.query_grad_turns = turns.as_ref().map(|memory| memory.address());
         }
@@ -71,7 +73,8 @@ impl KernelExecutor {
 
     /// Memory for the sums of dq, where a kernel adds to them: a tile whose first addition replaces what was there needs no zeros.
     fn query_grad_sums(&self, kernels: &[Compiled], problem: &Problem) -> Result<Option<QueryGradSums>, Error> {
-        let floats = |argument: &Argument| if let Argument::QueryGradSums(tile) = argument { Some(*tile) } else { None };
+        let floats =
+            |argument: &Argument| if let Argument::QueryGradSums(tile) = argument { Some(*tile) } else { None };
         let find = |compiled: &Compiled| {
             let source = &compiled.source;
             source.arguments.iter().find_map(floats).map(|tile| (tile as usize, source.block_q as usize))

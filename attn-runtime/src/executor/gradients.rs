@@ -54,8 +54,10 @@ impl KernelExecutor {
             let gradient = Tensor::from_device(DType::F32, shape, self.machine.zeroed(&name, bytes)?)?;
             let kind = gradient_kind(parameter)?;
             let of_pairs = match kind {
-                GradientKind::Row | GradientKind::Column if !written(&Argument::Partial(id)) => tile_partial(kernels, id)
-                    .map(|(block_kv, warps)| [batch, heads, kv_len.div_ceil(block_kv), warps, 1, 1]),
+                GradientKind::Row | GradientKind::Column if !written(&Argument::Partial(id)) => {
+                    tile_partial(kernels, id)
+                        .map(|(block_kv, warps)| [batch, heads, kv_len.div_ceil(block_kv), warps, 1, 1])
+                }
                 _ if !written(&Argument::Partial(id)) => None,
                 GradientKind::Row => Some([batch, heads, q_len, 1, 1, 1]),
                 GradientKind::Column => Some([batch, heads, kv_len, 1, 1, 1]),

@@ -111,7 +111,9 @@ impl KernelExecutor {
         let tiles = |length: usize, block: u32| length.div_ceil(block.max(1) as usize);
         let Problem { batch, heads, kv_heads, q_len, kv_len, .. } = *problem;
         match source.kind {
-            KernelKind::Forward if source.persistent => self.persistent(tiles(q_len, source.block_q) * heads * batch),
+            KernelKind::Forward | KernelKind::BackwardQ if source.persistent => {
+                self.persistent(tiles(q_len, source.block_q) * heads * batch)
+            }
             KernelKind::BackwardKv if source.persistent => {
                 self.persistent(tiles(kv_len, source.block_kv) * kv_heads * batch)
             }

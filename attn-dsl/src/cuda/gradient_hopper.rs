@@ -1,0 +1,264 @@
+//! The kernels of the Hopper schedule that compute one gradient each: dv and dk by tiles of keys, dq by tiles of queries.
+//!
+//! They recompute scores for each other, eight products instead of five, but nothing is added across blocks: dq is a sum in
+//! registers, and so is what pairs add to a parameter by query. That serves head dimensions whose dk and dv do not fit the registers
+//! of one block together, and gradients of parameters with an axis of queries.
+//!
+//! Invariants: every dead pair is selected to 0, whatever its expressions are; all sums are added in a fixed order.
+
+use std::fmt::Write;
+
+use minijinja::{Value, context};
+
+use super::arguments::{Argument, Length, TensorRole};
+use super::assemble::{Columns, Machinery, Variant, file_name};
+use super::backward::{pair_part, row_members, scale_function};
+use super::gradients::{Gradient, GradientKind};
+use super::values::{Place, function};
+use super::{Kernel, KernelKind};
+use crate::ir::{NodeId, Rate};
+use crate::plan::{GradientOf, HopperGradientTiles, hopper_gradient};
+
+/// Barriers of `bar.sync`: the first of those by which consumers take turns, and of those of the warps of each.
+const TURN: usize = 1;
+const OWN_WARPS: usize = 3;
+/// Warps of the producer that compute what varies by column.
+const COLUMN_WARPS: usize = 2;
+
+/// The three kernels, or why the schedule does not take the variant.
+pub(super) fn kernels(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Vec<Kernel>, &'static str> {
+    let all = [GradientOf::Values, GradientOf::Keys, GradientOf::Queries];
+    all.into_iter().map(|of| kernel(variant, gradients, of)).collect()
+}
+
+/// What a kernel calls things.
+struct Words {
+    entry: &'static str,
+    file: &'static str,
+    result: &'static str,
+    formula: &'static str,
+    own: TensorRole,
+    own_grad: TensorRole,
+    other: TensorRole,
+    other_grad: TensorRole,
+    gradient: TensorRole,
+    result_dim: &'static str,
+}
+
+impl Words {
+    fn of(of: GradientOf) -> Words {
+        use TensorRole::{K, KGrad, OutputGrad, Q, QGrad, V, VGrad};
+        let (own, own_grad, other, other_grad) = match of {
+            GradientOf::Queries => (Q, OutputGrad, K, V),
+            GradientOf::Keys | GradientOf::Values => (K, V, Q, OutputGrad),
+        };
+        let (entry, file, result, formula, gradient, result_dim) = match of {
+            GradientOf::Values => {
+                ("attn_backward_v", "backward_v", "dv", "s^T = k q^T, dv += p^T do", VGrad, "VALUE_DIM")
+            }
+            GradientOf::Keys => {
+                let formula = "s^T = k q^T, dp^T = v do^T, dk += ds^T q";
+                ("attn_backward_k", "backward_k", "dk", formula, KGrad, "HEAD_DIM")
+            }
+            GradientOf::Queries => {
+                ("attn_backward_q", "backward_q", "dq", "s = q k^T, dp = do v^T, dq += ds k", QGrad, "HEAD_DIM")
+            }
+        };
+        Words { entry, file, result, formula, own, own_grad, other, other_grad, gradient, result_dim }
+    }
+}
+
+/// The contributions to parameters that a kernel adds up: by key beside dk, by query beside dq.
+fn sums_of(gradients: &[Gradient], of: GradientOf) -> Vec<&Gradient> {
+    let is_summed = |gradient: &&Gradient| match of {
+        GradientOf::Values => false,
+        GradientOf::Keys => gradient.kind == GradientKind::Column && gradient.pair.is_some(),
+        GradientOf::Queries => gradient.kind == GradientKind::Row,
+    };
+    gradients.iter().filter(is_summed).collect()
+}
+
+fn kernel(variant: &Variant<'_>, gradients: &[Gradient], of: GradientOf) -> Result<Kernel, &'static str> {
+    let words = Words::of(of);
+    let backward = &variant.lowered.backward;
+    let (of_keys, want_ds) = (of != GradientOf::Queries, of != GradientOf::Values);
+    let sums = sums_of(gradients, of);
+    let name_of = |gradient: &Gradient| variant.names[gradient.parameter.0 as usize].clone();
+    let mut pair: Vec<(String, NodeId)> = vec![];
+    if want_ds {
+        pair.push(("product_grad".into(), backward.product_grad));
+        pair.extend(sums.iter().filter_map(|sum| sum.pair.map(|root| (format!("grad_{}", name_of(sum)), root))));
+    }
+    let mut roots: Vec<NodeId> = pair.iter().map(|(_, root)| *root).collect();
+    if !want_ds {
+        roots.push(backward.probability);
+    }
+    let row_roots: Vec<NodeId> = sums.iter().filter_map(|sum| sum.row).collect();
+    let scale = backward.product_grad_scale.filter(|_| want_ds);
+
+    let pairs_masked = variant.bounds.residual;
+    let mut values = variant.values();
+    roots.iter().chain(&row_roots).chain(&scale).for_each(|&root| values.demand(root, &[]));
+    if pairs_masked {
+        variant.demand_mask(&mut values);
+    } else {
+        variant.demand_bounds(&mut values);
+    }
+    let mut all = roots.clone();
+    all.extend(row_roots.iter().chain(&scale));
+    let rows = row_members(variant, &mut values, &all);
+    let column_place = if of_keys { Place::Query } else { Place::Key };
+    let tiles = hopper_gradient(variant.shape, variant.target, of, values.staged_fields(column_place))?;
+    let mut members = tensors(&words, &tiles, want_ds);
+    members.push(Argument::WorksTaken);
+    members.extend(sums.iter().map(|sum| Argument::Partial(sum.parameter)));
+    members.extend(rows);
+    let group = if of_keys { Length::KeyHeadGroup } else { Length::HeadGroup };
+    members.extend([Argument::Length(Length::Batches), Argument::Length(group)]);
+
+    let mut functions = String::new();
+    if want_ds {
+        functions.push_str(&pair_part(variant, &values, &pair));
+        functions.push_str(&scale_function(variant, &values));
+    } else {
+        let roots = [backward.probability];
+        functions.push_str(&variant.pair_function(&values, "float", "backward_probability", &roots, false));
+    }
+    for sum in &sums {
+        if let Some(root) = sum.row {
+            let (statements, texts) = values.body(&[root], &[]);
+            let signature = format!("float row_grad_{}(const Tile& tile, const Query& query)", name_of(sum));
+            functions.push_str(&function(&signature, &statements, &texts[0]));
+        }
+    }
+    let columns = Columns::of(&values, column_place, "stage", "");
+    functions.push_str(&columns.functions);
+    let own = variant.own_part(&values, &mut members, &functions, pairs_masked);
+
+    let scale_pairs = of_keys && scale.is_some_and(|root| variant.graph.rate(root).contains(Rate::HEAD));
+    let per_row = sums.iter().any(|sum| sum.row.is_some());
+    let parameters: Vec<Value> = sums
+        .iter()
+        .map(|sum| context! { name => name_of(sum), per_pair => sum.pair.is_some(), per_row => sum.row.is_some() })
+        .collect();
+    let machine = context! {
+        entry => words.entry,
+        result => words.result,
+        formula => words.formula,
+        own => words.own.name(),
+        own_grad => words.own_grad.name(),
+        other => words.other.name(),
+        other_grad => words.other_grad.name(),
+        result_map => format!("{}_map", words.gradient.name()),
+        result_dim => words.result_dim,
+        of_keys,
+        want_ds,
+        rows => if of_keys { "key" } else { "query" },
+        rows_name => if of_keys { "keys" } else { "queries" },
+        row_structure => if of_keys { "Key" } else { "Query" },
+        row_len => if of_keys { "kv_len" } else { "q_len" },
+        columns => if of_keys { "query" } else { "key" },
+        columns_name => if of_keys { "queries" } else { "keys" },
+        column_short => if of_keys { "q" } else { "kv" },
+        column_len => if of_keys { "q_len" } else { "kv_len" },
+        ring => if of_keys { "query_ring" } else { "key_ring" },
+        ring_bytes => if of_keys { "QUERY_RING_BYTES" } else { "KEY_RING_BYTES" },
+        head_group => if of_keys { "kv_head_group" } else { "head_group" },
+        live_of => if of_keys { "live_queries_of" } else { "live_keys_of" },
+        pair_of => if of_keys { "query[e % 2], key[e / 2]" } else { "query[e / 2], key[e % 2]" },
+        staged => columns.staged,
+        inline_columns => columns.inline,
+        column_values => columns.snippet,
+        masked => variant.lowered.mask.is_some(),
+        residual => pairs_masked,
+        longest_first => !variant.bounds.expressions().is_empty(),
+        mask_arguments => variant.mask_arguments(),
+        pair_arguments => variant.pair_arguments(&roots),
+        product_grad_scale => scale.is_some(),
+        scale_pairs,
+        counts_live_rows => per_row && pairs_masked,
+        sums => parameters,
+    };
+    let constants = constants(variant, &tiles, &words, of_keys, columns.fields);
+    let summary = describe(&tiles, words.result, of_keys);
+    let result_columns = if want_ds { variant.shape.padded_head_dim() } else { variant.shape.padded_value_dim() };
+    let machinery = Machinery::HopperGradient([tiles.block_columns, result_columns]);
+    let source = variant.source("gradient_hopper", &summary, &constants, &own, machine, machinery);
+    let (block_q, block_kv) =
+        if of_keys { (tiles.block_columns, tiles.block_rows) } else { (tiles.block_rows, tiles.block_columns) };
+    Ok(Kernel {
+        entry: words.entry,
+        kind: if of_keys { KernelKind::BackwardKv } else { KernelKind::BackwardQ },
+        file_name: file_name(variant, words.file),
+        source,
+        variant_part: own,
+        arguments: members,
+        threads: 128 * (1 + tiles.consumers as u32),
+        shared_memory: tiles.shared_memory as u32,
+        block_q: block_q as u32,
+        block_kv: block_kv as u32,
+        table_chunk: 0,
+        persistent: true,
+        tiles: None,
+    })
+}
+
+/// The tensors of a kernel; each consumer stores its own rows of the result.
+fn tensors(words: &Words, tiles: &HopperGradientTiles, want_ds: bool) -> Vec<Argument> {
+    let (rows, columns) = (tiles.block_rows as u32, tiles.block_columns as u32);
+    let own_rows = rows / tiles.consumers as u32;
+    let mut maps =
+        vec![(words.own, rows), (words.other, columns), (words.other_grad, columns), (words.gradient, own_rows)];
+    maps.extend(want_ds.then_some((words.own_grad, rows)));
+    maps.into_iter().map(|(role, rows)| Argument::TensorMap(role, rows)).collect()
+}
+
+fn constants(
+    variant: &Variant<'_>,
+    tiles: &HopperGradientTiles,
+    words: &Words,
+    of_keys: bool,
+    column_fields: usize,
+) -> String {
+    let shape = variant.shape;
+    let mut text = String::from("// ---------------------------------------------------------------- shape\n");
+    let mut line = |declaration: String| writeln!(text, "constexpr int {declaration};").expect("writing to a string");
+    line(format!("HEAD_DIM = {}, VALUE_DIM = {}", shape.head_dim(), shape.value_dim()));
+    let (rows, columns) = (tiles.block_rows, tiles.block_columns);
+    line(format!(
+        "BLOCK_ROWS = {rows}, BLOCK_COLUMNS = {columns}, STAGES = {}, GRAD_STAGES = {}",
+        tiles.stages, tiles.grad_stages
+    ));
+    line(format!("CONSUMERS = {}, THREADS = 128 * (1 + CONSUMERS)", tiles.consumers));
+    let [producer, consumer] = tiles.registers;
+    line(format!("PRODUCER_REGISTERS = {producer}, CONSUMER_REGISTERS = {consumer}"));
+    line(
+        "OWN_CHUNK_BYTES = BLOCK_ROWS * CHUNK_ROW_BYTES, OTHER_CHUNK_BYTES = BLOCK_COLUMNS * CHUNK_ROW_BYTES"
+            .to_owned(),
+    );
+    let widest =
+        if words.result_dim == "VALUE_DIM" && shape.value_dim() > shape.head_dim() { "VALUE_DIM" } else { "HEAD_DIM" };
+    line(format!(
+        "OWN_TILE_BYTES = chunks({widest}) * OWN_CHUNK_BYTES, OWN_GRAD_TILE_BYTES = chunks(VALUE_DIM) * OWN_CHUNK_BYTES"
+    ));
+    line("OTHER_TILE_BYTES = chunks(HEAD_DIM) * OTHER_CHUNK_BYTES, OTHER_GRAD_TILE_BYTES = chunks(VALUE_DIM) * OTHER_CHUNK_BYTES".to_owned());
+    let block = if of_keys { "BLOCK_Q" } else { "BLOCK_KV" };
+    line(format!("{block} = BLOCK_COLUMNS"));
+    if column_fields > 0 {
+        let ring = if of_keys { "QUERY_RING_BYTES" } else { "KEY_RING_BYTES" };
+        line(format!("{ring} = BLOCK_COLUMNS * {}, COLUMN_WARPS = {COLUMN_WARPS}", 4 * column_fields));
+    }
+    line(format!("TURN = {TURN}, OWN_WARPS = {OWN_WARPS}   /* barriers, one a consumer */"));
+    text
+}
+
+fn describe(tiles: &HopperGradientTiles, result: &str, of_keys: bool) -> String {
+    let (rows, columns) = if of_keys { ("keys", "queries") } else { ("queries", "keys") };
+    format!(
+        "backward ({result}), Hopper schedule, tile {} {rows} x {} {columns}, one producer and {} consumer warpgroups that take turns, {} KiB of shared memory",
+        tiles.block_rows,
+        tiles.block_columns,
+        tiles.consumers,
+        tiles.shared_memory.div_ceil(1024),
+    )
+}
