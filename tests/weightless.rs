@@ -61,7 +61,7 @@ fn bias(shape: &[usize]) -> Tensor {
             }
         }
         [_, 8] => {
-            if at % 3 == 0 {
+            if at.is_multiple_of(3) {
                 INFINITE
             } else {
                 finite(at)

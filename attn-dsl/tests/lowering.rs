@@ -152,11 +152,14 @@ fn normalizers_without_a_stable_form_are_refused_where_they_grow() {
     assert!(matches!(varies, LowerError::VariesWithKey { .. }), "{varies}");
 }
 
+/// The statistics of rows that have a live key.
+fn live(statistics: &[f64]) -> impl Iterator<Item = f64> {
+    statistics.iter().copied().filter(|s| !s.is_nan())
+}
+
 /// Scores of minus infinity: the reductions are 0, the statistic is minus infinity, and quotients of both reach nothing.
 #[test]
 fn a_row_of_minus_infinities_has_no_output_and_no_gradient() {
-    // of rows that have a live key
-    let live = |statistics: &[f64]| statistics.to_vec().into_iter().filter(|s| !s.is_nan());
     let parameter_of_normalizer = {
         let mut builder = Builder::new("gained");
         let gain = builder.read("gain", &[Axis::Head]);
