@@ -183,11 +183,17 @@ pub(crate) fn declare(
                 let ty = if parameter.ty == Type::Int { "int" } else { "float" };
                 line(format!("Array<{ty}, {}> {}", parameter.axes.len(), names[id.0 as usize]));
             }
-            Argument::Partial(id) | Argument::TilePartial(id, _) => line(format!("float* grad_{}", names[id.0 as usize])),
+            Argument::Partial(id) | Argument::TilePartial(id, _) => {
+                line(format!("float* grad_{}", names[id.0 as usize]))
+            }
             Argument::RowPartial(id) => line(format!("float* row_grad_{}", names[id.0 as usize])),
             Argument::QueryGradSums(_) => line("float* dq_sums   /* tile after tile of queries */".to_owned()),
-            Argument::QueryGradTurns => line("int* dq_turns   /* which tile of keys adds next to a tile of dq */".to_owned()),
-            Argument::WorksTaken => line("u32* works_taken   /* tiles that blocks have taken; 0 before and after */".to_owned()),
+            Argument::QueryGradTurns => {
+                line("int* dq_turns   /* which tile of keys adds next to a tile of dq */".to_owned())
+            }
+            Argument::WorksTaken => {
+                line("u32* works_taken   /* tiles that blocks have taken; 0 before and after */".to_owned())
+            }
             Argument::DenseGrad(id) => line(format!("DenseGrad grad_{}", names[id.0 as usize])),
             Argument::Length(length) => line(match length {
                 Length::Batches => "int batches".to_owned(),

@@ -359,9 +359,7 @@ impl<'a> Variant<'a> {
             Machinery::HopperBackward(tiles, _) if head_columns == value_columns => {
                 (tiles.block_q, vec![value_columns], tiles.dq_columns)
             }
-            Machinery::HopperBackward(tiles, _) => {
-                (tiles.block_q, vec![head_columns, value_columns], tiles.dq_columns)
-            }
+            Machinery::HopperBackward(tiles, _) => (tiles.block_q, vec![head_columns, value_columns], tiles.dq_columns),
             _ => (0, vec![], 0),
         };
         machine = context! {

@@ -71,7 +71,8 @@ impl KernelExecutor {
 
     /// Memory for the sums of dq, where a kernel adds to them: a tile whose first addition replaces what was there needs no zeros.
     fn query_grad_sums(&self, kernels: &[Compiled], problem: &Problem) -> Result<Option<QueryGradSums>, Error> {
-        let floats = |argument: &Argument| if let Argument::QueryGradSums(tile) = argument { Some(*tile) } else { None };
+        let floats =
+            |argument: &Argument| if let Argument::QueryGradSums(tile) = argument { Some(*tile) } else { None };
         let find = |compiled: &Compiled| {
             let source = &compiled.source;
             source.arguments.iter().find_map(floats).map(|tile| (tile as usize, source.block_q as usize))
