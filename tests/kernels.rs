@@ -12,14 +12,16 @@ use attn::{Definition, gallery};
 const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
 const MASKS: [&str; 2] = ["causal", "causal & window(128, 0)"];
 
-/// A kernel of the machinery, and a variant whose kernel shows it.
-const MACHINERY: [(&str, &str); 6] = [
-    ("attn_delta", "softcap"),
-    ("attn_backward_kv", "softcap"),
-    ("attn_backward_q", "softcap"),
-    ("attn_table_grad", "t5bias"),
-    ("attn_dense_grad", "dense-bias"),
-    ("attn_live_keys", "live-keys"),
+/// A kernel of the machinery that is not in the forward pass, and a variant whose kernel shows it.
+const MACHINERY: [(&str, &str, &str, Target); 8] = [
+    ("machinery_delta", "attn_delta", "softcap", Target::Sm90a),
+    ("machinery_backward_kv", "attn_backward_kv", "softcap", Target::Sm80),
+    ("machinery_backward_q", "attn_backward_q", "softcap", Target::Sm80),
+    ("machinery_backward_hopper", "attn_backward", "softcap", Target::Sm90a),
+    ("machinery_query_gradients", "attn_query_gradients", "sink", Target::Sm90a),
+    ("machinery_table_grad", "attn_table_grad", "t5bias", Target::Sm90a),
+    ("machinery_dense_grad", "attn_dense_grad", "dense-bias", Target::Sm90a),
+    ("machinery_live_keys", "attn_live_keys", "live-keys", Target::Sm90a),
 ];
 
 fn shape() -> KernelShape {
@@ -72,10 +74,10 @@ fn the_own_part_of_every_gallery_variant() {
 #[test]
 fn the_shared_machinery_once() {
     let mut texts = vec![("machinery_reduce".to_owned(), attn::compiler::cuda::reduce_source().to_owned())];
-    for (entry, name) in MACHINERY {
-        let kernels = generated_kernels(&variant(name), shape(), Target::Sm90a).expect(name);
+    for (name, entry, of, target) in MACHINERY {
+        let kernels = generated_kernels(&variant(of), shape(), target).expect(of);
         let found = kernels.distinct().find(|kernel| kernel.entry == entry).expect("the variant has this kernel");
-        texts.push((format!("machinery_{}", &entry["attn_".len()..]), found.source.clone()));
+        texts.push((name.to_owned(), found.source.clone()));
     }
     // the forward kernel has two schedules, and one of them keeps values by distance
     for (name, of, target) in [

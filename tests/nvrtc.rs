@@ -6,6 +6,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use attn::compiler::cuda;
+use attn::cuda::default_options;
+use attn::cuda::testing::nvrtc_for_tests;
 use attn::testing::{ElementType, KernelShape, Target, resource_snapshot};
 use attn::{Definition, gallery};
 use rayon::prelude::*;
@@ -66,4 +69,16 @@ fn check(name: &'static str) -> Result<(), &'static str> {
 fn every_kernel_of_the_gallery_compiles_for_every_target() {
     let failed: Vec<&str> = gallery::all().par_iter().filter_map(|entry| check(entry.name).err()).collect();
     assert!(failed.is_empty(), "see above: {}", failed.join(", "));
+}
+
+/// What is the same for every variant.
+#[test]
+fn the_kernels_of_all_variants_compile() {
+    for source in [cuda::reduce_source(), cuda::copy_source()] {
+        for target in ["sm_80", "sm_90a", "sm_120a"] {
+            let compiled = nvrtc_for_tests().compile(source, "shared.cu", &default_options(target));
+            let compiled = compiled.unwrap_or_else(|error| panic!("{target}: {error}"));
+            assert!(!compiled.log.contains("warning"), "{target}: {}", compiled.log);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use attn_dsl::definition::Axis;
 use attn_dsl::ir::{Binary, Compare, Input, Reduction, Unary};
 use attn_dsl::lower::{Class, LowerError, SavedRow, lower};
 use support::dense::{Problem, Statistic, forward, gradients};
@@ -149,6 +150,48 @@ fn normalizers_without_a_stable_form_are_refused_where_they_grow() {
         (z, z)
     });
     assert!(matches!(varies, LowerError::VariesWithKey { .. }), "{varies}");
+}
+
+/// The statistics of rows that have a live key.
+fn live(statistics: &[f64]) -> impl Iterator<Item = f64> {
+    statistics.iter().copied().filter(|s| !s.is_nan())
+}
+
+/// Scores of minus infinity: the reductions are 0, the statistic is minus infinity, and quotients of both reach nothing.
+#[test]
+fn a_row_of_minus_infinities_has_no_output_and_no_gradient() {
+    let parameter_of_normalizer = {
+        let mut builder = Builder::new("gained");
+        let gain = builder.read("gain", &[Axis::Head]);
+        let [sum, squares, max] = [Reduction::Sum, Reduction::SumSquares, Reduction::Max].map(|r| builder.reduction(r));
+        let root = builder.un(Unary::Sqrt, squares);
+        let product = builder.bin(Binary::Mul, gain, sum);
+        let mixed = builder.bin(Binary::Mul, sum, max);
+        let mixed = builder.un(Unary::Sqrt, mixed);
+        let z = builder.bin(Binary::Add, product, root);
+        let z = builder.bin(Binary::Add, z, mixed);
+        builder.set_normalizer(Some(z)).build()
+    };
+    let definitions = [variants::softmax(), variants::root_of_squares(), variants::largest(), parameter_of_normalizer];
+    for definition in definitions {
+        let lowered = lower(&definition).expect("it lowers");
+        assert_eq!(lowered.class, Class::ShiftedExponential);
+        let mut problem = Problem::new(&definition, 2, 1.0);
+        let finite = problem.products.clone();
+        problem.products.iter_mut().for_each(|x| *x = f64::NEG_INFINITY);
+        let (outputs, statistics, grads) = run(&lowered, &problem);
+        assert!(live(&statistics).all(|s| s == f64::NEG_INFINITY), "{}", definition.name);
+        let all = outputs.iter().chain(&grads.products).chain(&grads.values).chain(grads.parameters.iter().flatten());
+        assert!(all.into_iter().all(|&x| x == 0.0), "{}", definition.name);
+        // every other pair: what is left is finite, and what is gone has no gradient
+        let parts = problem.products.iter_mut().zip(&finite).enumerate();
+        parts.filter(|(at, _)| at % 2 == 0).for_each(|(_, (x, &finite))| *x = finite);
+        let (_, statistics, grads) = run(&lowered, &problem);
+        assert!(live(&statistics).all(f64::is_finite), "{}", definition.name);
+        assert!(grads.products.iter().skip(1).step_by(2).all(|&x| x == 0.0), "{}", definition.name);
+        let all = grads.products.iter().chain(&grads.values).chain(grads.parameters.iter().flatten());
+        assert!(all.into_iter().all(|x| x.is_finite()), "{}", definition.name);
+    }
 }
 
 /// `let a = f(a, a);` many times over is a small graph and an endless tree.

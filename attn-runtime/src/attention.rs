@@ -120,14 +120,7 @@ impl Attention {
             Device::Sim(device) => generated(Arc::new(device.clone()))?,
         };
         let plan = Plan::from_environment();
-        Ok(Attention {
-            definition,
-            device: device.clone(),
-            scale: None,
-            plan,
-            deterministic: std::env::var_os("ATTN_NONDET").is_none(),
-            executor,
-        })
+        Ok(Attention { definition, device: device.clone(), scale: None, plan, deterministic: true, executor })
     }
 
     /// Prepares the variant of a value of a variant's type. Its parameters are still given to each call.

@@ -65,6 +65,9 @@ pub(crate) struct Args {
     /// The plan of the forward pass by its number, 0 if not given; `list` prints the plans there are
     #[arg(long, value_name = "N|list")]
     plan: Option<PlanName>,
+    /// A backward pass that adds sums over keys in any order, where a schedule is faster so
+    #[arg(long)]
+    nondeterministic: bool,
     /// A folder that gets a file for each kernel; standard output gets one after the other
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -88,7 +91,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
             }
             plans.swap_remove(number)
         }
-        (Pass::Backward, None) => cuda::backward(&lowered, shape, target, true)?,
+        (Pass::Backward, None) => cuda::backward(&lowered, shape, target, !args.nondeterministic)?,
         (Pass::Backward, Some(_)) => bail!("the backward pass has one plan: leave --plan out"),
     };
     let mut files: Vec<SourceFile> = kernels.into_iter().map(SourceFile::from).collect();

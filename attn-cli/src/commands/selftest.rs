@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Multiplies every tolerance: below 1 is stricter
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     tolerance: f64,
+    /// Backward passes that add sums over keys in any order, where a schedule is faster so: equal calls need not give equal bits
+    #[arg(long)]
+    nondeterministic: bool,
     /// Two small shapes a variant
     #[arg(long, conflicts_with = "thorough")]
     quick: bool,
@@ -94,7 +97,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
         .par_iter()
         .map(|&(at, entry, element)| {
             let cases = cases::cases(at, effort, element.dtype());
-            test(entry, element, &cases, args.tolerance, &devices)
+            test(args, entry, element, &cases, &devices)
         })
         .collect();
 
@@ -109,18 +112,18 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
     Ok(if good { Verdict::Good } else { Verdict::Bad })
 }
 
-fn test(entry: &'static Entry, element: ElementName, cases: &[TestCase], factor: f64, devices: &[Device]) -> Finding {
+fn test(args: &Args, entry: &'static Entry, element: ElementName, cases: &[TestCase], devices: &[Device]) -> Finding {
     let mut finding = Finding {
         variant: entry.name,
         dtype: element.dtype().to_string(),
-        factor,
+        factor: args.tolerance,
         cases: cases.len() * devices.len(),
         worst: BTreeMap::new(),
         misses: Vec::new(),
     };
     let mut prepared = None;
     for test in cases {
-        if let Err(error) = finding.add(entry, test, devices, &mut prepared) {
+        if let Err(error) = finding.add(entry, test, devices, !args.nondeterministic, &mut prepared) {
             finding.misses.push(format!("{test}: {error:#}"));
         }
     }
@@ -137,6 +140,7 @@ impl Finding {
         entry: &Entry,
         test: &TestCase,
         devices: &[Device],
+        deterministic: bool,
         prepared: &mut Option<Prepared>,
     ) -> Result<()> {
         let attentions = match prepared {
@@ -146,7 +150,8 @@ impl Finding {
                     Some(mask) => &with_mask((entry.definition)(), mask)?,
                     None => (entry.definition)(),
                 };
-                let attentions = devices.iter().map(|device| Ok(Attention::new(definition, device)?));
+                let prepare = |device| Ok(Attention::new(definition, device)?.deterministic(deterministic));
+                let attentions = devices.iter().map(prepare);
                 &prepared.insert((test.mask, attentions.collect::<Result<_>>()?)).1
             }
         };

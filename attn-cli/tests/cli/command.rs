@@ -74,6 +74,10 @@ fn emit_prints_or_writes_kernels() {
         assert!(source.contains("__global__") && run.out.contains(file.to_str().unwrap()), "{}", file.display());
     }
 
+    let backward = ["emit", "softmax", "--pass", "backward", "--head-dim", "64"];
+    let ordered = attn(&backward).ended(0).says("dq added in the order of the keys").out;
+    assert_ne!(ordered, attn(&[&backward[..], &["--nondeterministic"]].concat()).ended(0).says("in any order").out);
+
     let softmax = |plan| attn(&["emit", "softmax", "--pass", "forward", "--head-dim", "64", "--plan", plan]);
     softmax("list").ended(0).says("| 0 ").says("1: ").says("tile 128 queries x 128 keys");
     assert_eq!(softmax("0").ended(0).out, attn(&["emit", "softmax", "--pass", "forward", "--head-dim", "64"]).out);

@@ -27,6 +27,7 @@ mod gradients;
 mod hopper;
 mod mask;
 mod names;
+mod reduce;
 mod relative;
 mod render;
 mod terms;
@@ -34,6 +35,7 @@ mod values;
 
 pub use arguments::{Argument, Length, RowArray, TensorRole};
 pub use gradients::{GradientKind, gradient_kind};
+pub use reduce::{PartialSums, REDUCE_THREADS, Reduction, reduce_source};
 
 use crate::ir::ParameterId;
 use crate::lower::Lowered;
@@ -135,11 +137,6 @@ pub fn backward(
     backward::kernels(lowered, shape, target, deterministic)
 }
 
-/// The source of `attn_reduce`, which adds partial sums in a fixed order; the same for every variant, shape and target.
-pub fn reduce_source() -> &'static str {
-    render::REDUCE
-}
-
 /// The source of `attn_copy`, which copies a tensor whose rows do not start at multiples of 16 bytes, as the other kernels need;
 /// the same for every variant, shape and target.
 pub fn copy_source() -> &'static str {
@@ -150,8 +147,3 @@ pub fn copy_source() -> &'static str {
 pub const COPY_ROWS: u32 = 4;
 /// The threads of a block of `attn_copy`.
 pub const COPY_THREADS: u32 = 128;
-
-/// The threads of a block of `attn_reduce`.
-pub const REDUCE_THREADS: u32 = 128;
-/// The axes of `attn_reduce`.
-pub const REDUCE_AXES: usize = 6;

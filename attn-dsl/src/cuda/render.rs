@@ -31,9 +31,6 @@ const TEMPLATES: &[(&str, &str)] = &[
 /// The kernel that copies misaligned tensors; the same for all variants.
 pub(crate) const COPY: &str = include_str!("templates/copy.cu");
 
-/// The kernel that adds up partial sums; the same for all variants.
-pub(crate) const REDUCE: &str = include_str!("templates/reduce.cu");
-
 fn environment() -> &'static Environment<'static> {
     static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
     ENVIRONMENT.get_or_init(|| {

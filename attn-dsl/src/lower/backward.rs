@@ -11,7 +11,9 @@
 //! Invariants:
 //! * Expressions read saved rows only, and the form that needs the fewest of them is taken: `Z'` is an expression over the
 //!   reductions, but also `2^(log2(e) statistic - m)`, of which one or the other may cancel.
-//! * Where `z` is 0 in a streaming variant, coefficients are selected to 0 before they meet a factor.
+//! * Where `z` is 0, every gradient is 0, and no factor makes a NaN of that. A streaming variant's `1 / z` is selected to 0, a
+//!   shifted exponential's statistic `ln 0` to plus infinity, at the rate of rows, so that `P` is 0 and pairs need no test;
+//!   coefficients that are not constant are selected to 0 before they meet a factor.
 
 use std::collections::BTreeSet;
 use std::f64::consts::LOG2_E;
@@ -62,20 +64,11 @@ impl Builder<'_> {
     fn streaming(&mut self) -> (NodeId, NodeId) {
         let (weight, statistic) = (self.weights.pair, self.graph.input(Input::Statistic));
         let (zero, one) = (self.graph.float(0.0), self.graph.float(1.0));
-        let is_zero = self.graph.compare(Compare::Eq, statistic, zero);
+        let is_zero = self.normalizer_is_zero();
         let inverse = self.graph.quotient(one, statistic);
         let inverse = self.graph.select(is_zero, zero, inverse);
         let probability = self.graph.product(weight, inverse);
-        let coefficients = self.reduction_slopes().map(|slope| {
-            let slope = self.cheapest(slope);
-            let delta = self.graph.input(Input::Delta);
-            let coefficient = self.graph.product(slope, delta);
-            if self.graph.as_float(slope).is_some() {
-                coefficient
-            } else {
-                self.graph.select(is_zero, zero, coefficient)
-            }
-        });
+        let coefficients = self.reduction_slopes().map(|slope| self.coefficient(slope));
         let two = self.graph.float(2.0);
         let slope = self.graph.product(weight, two);
         let grad = self.minus_reductions(coefficients, slope);
@@ -93,13 +86,30 @@ impl Builder<'_> {
         let two = self.graph.float(2.0);
         let twice = self.graph.product(z, two);
         let squares = self.graph.product(squares, twice);
-        let coefficients = [sum, squares, max].map(|slope| {
-            let slope = self.cheapest(slope);
-            let delta = self.graph.input(Input::Delta);
-            self.graph.product(slope, delta)
-        });
+        let coefficients = [sum, squares, max].map(|slope| self.coefficient(slope));
         let grad = self.minus_reductions(coefficients, probability);
         (probability, self.graph.product(probability, grad))
+    }
+
+    /// `Delta` times a slope, 0 where `z` is 0.
+    fn coefficient(&mut self, slope: NodeId) -> NodeId {
+        let slope = self.cheapest(slope);
+        let delta = self.graph.input(Input::Delta);
+        let coefficient = self.graph.product(slope, delta);
+        if self.graph.as_float(slope).is_some() { coefficient } else { self.unless_zero(coefficient) }
+    }
+
+    /// Whether `z` is 0, by the saved statistic.
+    fn normalizer_is_zero(&mut self) -> NodeId {
+        let at_zero = if self.weights.class == Class::ShiftedExponential { f64::NEG_INFINITY } else { 0.0 };
+        let (statistic, at_zero) = (self.graph.input(Input::Statistic), self.graph.float(at_zero));
+        self.graph.compare(Compare::Eq, statistic, at_zero)
+    }
+
+    /// `value`, 0 where `z` is 0.
+    fn unless_zero(&mut self, value: NodeId) -> NodeId {
+        let (is_zero, zero) = (self.normalizer_is_zero(), self.graph.float(0.0));
+        self.graph.select(is_zero, zero, value)
     }
 
     /// `dP - sum - squares * square_slope - [kv == arg_max] max`, over the coefficients of sum, squares and max.
@@ -151,10 +161,8 @@ impl Builder<'_> {
             let delta = self.graph.input(Input::Delta);
             let product = self.graph.product(relative, delta);
             let mut value = self.graph.unary(Unary::Neg, product);
-            if self.weights.class == Class::Streaming {
-                let (statistic, zero) = (self.graph.input(Input::Statistic), self.graph.float(0.0));
-                let is_zero = self.graph.compare(Compare::Eq, statistic, zero);
-                value = self.graph.select(is_zero, zero, value);
+            if self.weights.class != Class::Elementwise {
+                value = self.unless_zero(value);
             }
             let value = in_powers_of_two(self.graph, value);
             gradients.extend(self.gradient(read, value, false));
@@ -186,8 +194,13 @@ impl Builder<'_> {
         self.weights.normalizer.expect("a class with reductions has a normalizer")
     }
 
+    /// `log2 z` of a shifted exponential, but plus infinity where `z` is 0: of a row of scores of minus infinity, too, every `P`
+    /// is then 0.
     fn log2_statistic(&mut self) -> NodeId {
-        let (statistic, unit) = (self.graph.input(Input::Statistic), self.graph.float(LOG2_E));
+        let (statistic, infinity) = (self.graph.input(Input::Statistic), self.graph.float(f64::INFINITY));
+        let is_zero = self.normalizer_is_zero();
+        let statistic = self.graph.select(is_zero, infinity, statistic);
+        let unit = self.graph.float(LOG2_E);
         self.graph.product(statistic, unit)
     }
 

@@ -27,7 +27,8 @@
 //!
 //! # Rows without a live key, rows with z = 0
 //! O is 0 and every gradient is 0. `P` and `dx` are selected to 0 where the mask is false by the executor, never by the
-//! expressions here.
+//! expressions here. Where `z` is 0 it is these expressions that see to it, by the statistic (`backward.rs`): a row whose scores
+//! are all minus infinity has live keys and no weight.
 
 mod backward;
 mod bounds;

@@ -110,6 +110,7 @@ fn forward(lowered: &Lowered, problem: &Problem, head: usize, query: usize) -> R
     assert!(shifted || lowered.forward.shift_floors.is_empty());
     let floors: Vec<f64> = lowered.forward.shift_floors.iter().map(|&floor| float(floor, &here)).collect();
     let shift = floors.iter().chain(&pairs).copied().fold(f64::NEG_INFINITY, f64::max);
+    let shift = if shift == f64::NEG_INFINITY { 0.0 } else { shift };
     let weights: Vec<f64> = if shifted { pairs.iter().map(|t| (t - shift).exp2()).collect() } else { pairs };
     for &reduction in &lowered.forward.reductions {
         let (slot, value) = match reduction {

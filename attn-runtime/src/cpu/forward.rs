@@ -206,6 +206,8 @@ impl Rows {
                 (true, true) => math::exp2(self.largest[row] - self.shift[row]),
             })
             .collect();
+        // any shift is right where all weights and floors are 0; minus infinity less itself would be a NaN
+        self.shift.iter_mut().filter(|shift| **shift == f32::NEG_INFINITY).for_each(|shift| *shift = 0.0);
         let row_inputs = RowInputs {
             live_keys,
             sum: &self.sum,

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every learnable parameter gets a gradient of its own shape, zero where nothing contributes.
 
-use attn_dsl::cuda::{Argument, GradientKind, KernelKind, REDUCE_AXES, REDUCE_THREADS, gradient_kind};
+use attn_dsl::cuda::{Argument, GradientKind, KernelKind, PartialSums, REDUCE_THREADS, gradient_kind};
 use attn_dsl::definition::Axis;
 use attn_dsl::ir::ParameterId;
 
@@ -29,7 +29,7 @@ struct Partial {
     /// Whether its sums are of rows that the normalizer adds to.
     of_rows: bool,
     memory: Box<dyn DeviceMemory>,
-    extents: [usize; REDUCE_AXES],
+    sums: PartialSums,
 }
 
 /// The gradients of a call's learnable parameters.
@@ -50,34 +50,37 @@ impl KernelExecutor {
             let id = ParameterId(u32::try_from(index).expect("few parameters"));
             let shape = call.parameters[index].shape();
             let name = format!("gradient of {}", parameter.name);
-            let bytes = shape.iter().product::<usize>() * DType::F32.size();
-            let gradient = Tensor::from_device(DType::F32, shape, self.machine.zeroed(&name, bytes)?)?;
             let kind = gradient_kind(parameter)?;
             let of_pairs = match kind {
                 GradientKind::Row | GradientKind::Column if !written(&Argument::Partial(id)) => {
-                    tile_partial(kernels, id)
-                        .map(|(block_kv, warps)| [batch, heads, kv_len.div_ceil(block_kv), warps, 1, 1])
+                    tile_partial(kernels, id).map(|(block_kv, warps)| kv_len.div_ceil(block_kv) * warps)
                 }
                 _ if !written(&Argument::Partial(id)) => None,
-                GradientKind::Row => Some([batch, heads, q_len, 1, 1, 1]),
-                GradientKind::Column => Some([batch, heads, kv_len, 1, 1, 1]),
+                GradientKind::Row => Some(q_len),
+                GradientKind::Column => Some(kv_len),
                 GradientKind::Table => {
                     let table = kernels.iter().find(|compiled| compiled.source.kind == KernelKind::Table(id));
                     let block = table.map_or(1, |compiled| compiled.source.block_q.max(1) as usize);
-                    let mut extents = [batch, heads, q_len.div_ceil(block), 1, 1, 1];
-                    let computed = parameter.axes.iter().zip(shape).filter(|(axis, _)| is_computed(axis));
-                    computed.zip(&mut extents[3..]).for_each(|((_, &extent), slot)| *slot = extent);
-                    Some(extents)
+                    Some(q_len.div_ceil(block))
                 }
                 GradientKind::Dense => None,
             };
-            let of_rows = written(&Argument::RowPartial(id)).then_some([batch, heads, q_len, 1, 1, 1]);
+            let of_rows = written(&Argument::RowPartial(id)).then_some(q_len);
+            let bytes = shape.iter().product::<usize>() * DType::F32.size();
+            // every element is the sum of its partial sums; what has none, some kernel may leave out
+            let memory = if of_pairs.or(of_rows).is_some() {
+                self.machine.allocate(&name, bytes)
+            } else {
+                self.machine.zeroed(&name, bytes)
+            };
+            let gradient = Tensor::from_device(DType::F32, shape, memory?)?;
             let mut partials = vec![];
-            for (of_rows, extents) in [(false, of_pairs), (true, of_rows)] {
-                let Some(extents) = extents else { continue };
-                let bytes = extents.iter().product::<usize>() * DType::F32.size();
+            for (of_rows, positions) in [(false, of_pairs), (true, of_rows)] {
+                let Some(positions) = positions else { continue };
+                let sums = partial_sums([batch, heads, positions], &parameter.axes, &gradient);
+                let bytes = sums.count() * DType::F32.size();
                 let memory = self.machine.allocate(&format!("partial sums of the {name}"), bytes)?;
-                partials.push(Partial { of_rows, memory, extents });
+                partials.push(Partial { of_rows, memory, sums });
             }
             entries.push(Entry { id, gradient, kind, partials });
         }
@@ -85,49 +88,17 @@ impl KernelExecutor {
         Ok(ParameterGradients { entries, axes })
     }
 
-    /// Adds up partial sums into a gradient.
-    fn reduce(&self, call: &Call, entry: &Entry, axes: &[Axis]) -> Result<(), Error> {
-        let mut strides = [0i64; REDUCE_AXES];
-        let mut keep = [0i32; REDUCE_AXES];
-        let mut computed = 3;
-        for (axis, (&extent, &stride)) in axes.iter().zip(entry.gradient.shape().iter().zip(entry.gradient.strides())) {
-            let place = match axis {
-                Axis::Batch => 0,
-                Axis::Head => 1,
-                Axis::Query | Axis::Key => 2,
-                Axis::Fixed(_) | Axis::Named(_) => {
-                    computed += 1;
-                    computed - 1
-                }
-            };
-            // an axis of one entry is summed over, unless the sum has one term anyway
-            if extent > 1 {
-                strides[place] = stride as i64;
-                keep[place] = 1;
-            }
-        }
-        let elements = entry.gradient.element_count();
-        if elements == 0 {
+    /// Adds up partial sums into a gradient: beside what it holds, if asked to.
+    fn reduce(&self, call: &Call, partial: &Partial, gradient: &Tensor, adds: bool) -> Result<(), Error> {
+        let reduction = partial.sums.reduction();
+        if reduction.blocks == 0 {
             return Ok(());
         }
-        for (number, Partial { memory, extents, .. }) in entry.partials.iter().enumerate() {
-            let mut bytes = vec![];
-            bytes.extend(memory.address().to_ne_bytes());
-            bytes.extend(entry.gradient.device_address()?.to_ne_bytes());
-            strides.iter().for_each(|stride| bytes.extend(stride.to_ne_bytes()));
-            extents.iter().for_each(|&extent| bytes.extend((extent as i32).to_ne_bytes()));
-            keep.iter().for_each(|keep| bytes.extend(keep.to_ne_bytes()));
-            let launch = KernelLaunch {
-                grid: [u32::try_from(elements).unwrap_or(u32::MAX), 1, 1],
-                threads: REDUCE_THREADS,
-                shared_memory: 0,
-            };
-            debug_assert_eq!(number, 0);
-            let kernel = self.library.reduce()?;
-            // SAFETY: the bytes are `struct Arguments` of attn_reduce; both buffers have the extents that it is given.
-            unsafe { kernel.launch(launch, bytes, &self.named(call)) }?;
-        }
-        Ok(())
+        let bytes = reduction.argument(partial.memory.address(), gradient.device_address()?, adds);
+        let launch = KernelLaunch { grid: [reduction.blocks, 1, 1], threads: REDUCE_THREADS, shared_memory: 0 };
+        let kernel = self.library.reduce()?;
+        // SAFETY: the bytes are `struct Arguments` of attn_reduce; both buffers have the extents that it is given.
+        unsafe { kernel.launch(launch, bytes, &self.named(call)) }
     }
 }
 
@@ -142,8 +113,23 @@ fn tile_partial(kernels: &[Compiled], id: ParameterId) -> Option<(usize, usize)>
     })
 }
 
-fn is_computed(axis: &Axis) -> bool {
-    matches!(axis, Axis::Fixed(_) | Axis::Named(_))
+/// Partial sums by batch, head and position, and by the axes of a table, of a gradient with these axes.
+fn partial_sums(extents: [usize; 3], axes: &[Axis], gradient: &Tensor) -> PartialSums {
+    let mut sums = PartialSums { extents, strides: [None; 3], table: vec![] };
+    for (axis, (&extent, &stride)) in axes.iter().zip(gradient.shape().iter().zip(gradient.strides())) {
+        let place = match axis {
+            Axis::Batch => 0,
+            Axis::Head => 1,
+            Axis::Query | Axis::Key => 2,
+            Axis::Fixed(_) | Axis::Named(_) => {
+                sums.table.push((extent, stride));
+                continue;
+            }
+        };
+        // an axis of one entry is summed over, unless the sum has one term anyway
+        sums.strides[place] = (extent != 1).then_some(stride);
+    }
+    sums
 }
 
 impl ParameterGradients {
@@ -189,10 +175,10 @@ impl ParameterGradients {
         let tiles = |length: usize, block: u32| length.div_ceil(block.max(1) as usize);
         match source.kind {
             KernelKind::Table(id) => {
-                let Partial { extents, .. } = self.entry(id)?.partials.first()?;
-                let entries: usize = extents[3..].iter().product();
+                let sums = &self.entry(id)?.partials.first()?.sums;
+                let entries: usize = sums.table.iter().map(|(extent, _)| extent).product();
                 let chunks = tiles(entries, source.table_chunk);
-                Some([extents[2], chunks, problem.batch * problem.heads])
+                Some([sums.extents[2], chunks, problem.batch * problem.heads])
             }
             KernelKind::Dense(id) => {
                 let [batch, head, ..] = self.dense_strides(self.entry(id)?);
@@ -210,7 +196,9 @@ impl ParameterGradients {
         let definition = &executor.lowered.definition;
         let mut parameters = Parameters::new();
         for entry in self.entries {
-            executor.reduce(call, &entry, &self.axes[entry.id.0 as usize])?;
+            for (at, partial) in entry.partials.iter().enumerate() {
+                executor.reduce(call, partial, &entry.gradient, at > 0)?;
+            }
             parameters.insert(&definition.parameter(entry.id).name, entry.gradient);
         }
         Ok(parameters)

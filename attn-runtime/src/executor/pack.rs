@@ -60,15 +60,18 @@ fn tensor_map(tensor: &Tensor, rows: u32, machine: &dyn Machine) -> Result<[u8; 
             return Err(Error::Internal(format!("a tensor map of {} is not used", tensor.dtype())));
         }
     };
-    // from the innermost axis; nothing is copied of a tensor without elements, but a map must have some
-    let extents: Vec<u64> = tensor.shape().iter().rev().map(|&extent| extent.max(1) as u64).collect();
+    // nothing is copied of a tensor without elements, wherever it lies, but a map must have some
+    let is_empty = tensor.element_count() == 0;
+    let shape = if is_empty { [1, 1, 1, tensor.shape()[3].max(1)].to_vec() } else { tensor.shape().to_vec() };
+    // from the innermost axis
+    let extents: Vec<u64> = shape.iter().rev().map(|&extent| extent as u64).collect();
     let size = tensor.dtype().size();
     // along an axis of one entry nothing moves, and its stride may be anything
-    let axes = tensor.strides().iter().zip(tensor.shape()).take(3).rev();
+    let axes = tensor.strides().iter().zip(&shape).take(3).rev();
     let strides: Vec<u64> =
         axes.map(|(&stride, &extent)| if extent > 1 { (stride * size) as u64 } else { 16 }).collect();
     let box_extents = [BOX_COLUMNS, rows, 1, 1];
-    let address = tensor.device_address()?;
+    let address = if is_empty { tensor.device_address()? / 16 * 16 } else { tensor.device_address()? };
     let swizzle = TensorSwizzle::Bytes128;
     machine.tensor_map(&TensorDescription {
         element,

@@ -90,13 +90,14 @@ fn median_time(device: &Device, rounds: u32, work: impl Fn() -> Result<()>) -> R
 /// Errors of the slices, each computed once.
 pub(super) struct Errors {
     device: Device,
+    deterministic: bool,
     /// By variant, type and head dimension: forward and backward.
     known: HashMap<(&'static str, DType, usize), (f64, f64)>,
 }
 
 impl Errors {
-    pub(super) fn new(device: &Device) -> Errors {
-        Errors { device: device.clone(), known: HashMap::new() }
+    pub(super) fn new(device: &Device, deterministic: bool) -> Errors {
+        Errors { device: device.clone(), deterministic, known: HashMap::new() }
     }
 
     /// The relative RMS error of the output, or the largest of those of dq, dk and dv.
@@ -105,7 +106,7 @@ impl Errors {
         let (forward, backward) = match self.known.get(&key) {
             Some(&known) => known,
             None => {
-                let found = slice_error(workload, shape, &self.device)?;
+                let found = slice_error(workload, shape, &self.device, self.deterministic)?;
                 self.known.insert(key, found);
                 found
             }
@@ -114,7 +115,7 @@ impl Errors {
     }
 }
 
-fn slice_error(workload: &Workload, shape: &Shape, device: &Device) -> Result<(f64, f64)> {
+fn slice_error(workload: &Workload, shape: &Shape, device: &Device, deterministic: bool) -> Result<(f64, f64)> {
     let definition = workload.definition()?;
     let slice = Shape { batch: 1, heads: 2, length: workload.checked_length(), ..*shape };
     let tested = Inputs::new(&slice, device)?;
@@ -128,7 +129,7 @@ fn slice_error(workload: &Workload, shape: &Shape, device: &Device) -> Result<(f
         output_grad: wide(&rounded.output_grad)?,
     };
     let both = |inputs: &Inputs, device: &Device| -> Result<[Tensor; 4]> {
-        let attention = Attention::new(&definition, device)?;
+        let attention = Attention::new(&definition, device)?.deterministic(deterministic);
         let parameters = inputs.parameters(&attention)?;
         let output = inputs.forward(&attention, &parameters)?;
         let Gradients { q, k, v, .. } = inputs.backward(&attention, &parameters, &output)?;
@@ -163,7 +164,7 @@ mod tests {
         let softmax = &super::super::cases::WORKLOADS[1];
         let error = |dtype| {
             let shape = Shape { dtype, batch: 1, heads: 1, length: 256, head_dim: 16 };
-            slice_error(softmax, &shape, &Device::Cpu).unwrap()
+            slice_error(softmax, &shape, &Device::Cpu, true).unwrap()
         };
         let (bf16, f16, f32) = (error(DType::BF16), error(DType::F16), error(DType::F32));
         assert!(bf16.0 > f16.0 && f16.0 > 1e-5 && bf16.1 < 8e-3, "{bf16:?} {f16:?}");

@@ -15,7 +15,7 @@ const LENGTHS: [usize; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
 pub(super) fn run(args: &Args, device: &Device, report: &mut Report<'_>) -> Result<()> {
     let gpu = gpu(device).context("the peak of memory is measured on GPUs; choose one with --device cuda")?;
     let workload = WORKLOADS[0];
-    let attention = Attention::new(&workload.definition()?, device)?;
+    let attention = Attention::new(&workload.definition()?, device)?.deterministic(!args.nondeterministic);
     for length in LENGTHS {
         let shape = Shape { dtype: DType::BF16, batch: 1, heads: 16, length, head_dim: 128 };
         if args
