@@ -8,7 +8,8 @@ use crate::plan::PlanError;
 /// Where a parameter's gradient is summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GradientKind {
-    /// No key axis: one partial sum a row, `[b, h, q]`, from the dq kernel.
+    /// No key axis: one partial sum a row, `[b, h, q]`, from the dq kernel. In the Hopper schedule pairs leave one a warp and tile of
+    /// keys instead, `[b, h, tile, warp]`.
     Row,
     /// A key axis and no query axis: one partial sum a key, `[b, h, kv]`, from the dk/dv kernel.
     Column,

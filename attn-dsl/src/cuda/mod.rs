@@ -9,9 +9,14 @@
 //! else, so that what varies slowly is computed once; `Relative`, where a schedule keeps it, holds what depends on `kv - q` alone. `live_keys_of` and `live_queries_of` bound the tiles that the mask leaves.
 //!
 //! # Gradients of parameters
-//! Sums over rows come out of the dq kernel and sums over columns out of the dk/dv kernel as one partial sum a row or column;
-//! tables and dense parameters have kernels of their own. A last kernel adds partial sums in a fixed order. Nothing is atomic:
-//! equal inputs give equal bits.
+//! In the portable schedule sums over rows come out of the dq kernel and sums over columns out of the dk/dv kernel as one partial
+//! sum a row or column; [`backward_hopper`] has its own. Tables and dense parameters have kernels of their own. A last kernel adds
+//! partial sums in a fixed order.
+//!
+//! # Determinism
+//! Equal inputs give equal bits: the order of every sum is fixed, and blocks that add to the same one (dq on Hopper) wait for their
+//! turns. The only atomic operation counts out works to blocks, and no result depends on who computes what. A backward
+//! pass that is not `deterministic` leaves out the turns.
 //!
 //! Invariants: source is a function of its inputs alone; only validated types ([`Lowered`], [`Shape`], [`Target`]) reach this
 //! stage; no text of the user's reaches the source but identifiers that pass [`names`] and comments that are cleaned.

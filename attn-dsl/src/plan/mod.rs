@@ -2,7 +2,8 @@
 //!
 //! The portable schedule runs on every GPU from compute capability 8.0: `mma.sync` products in registers, tiles copied with
 //! `cp.async` into a ring in shared memory, one kernel forward and a recomputing backward of separate passes for dq and for
-//! dk and dv, so that no gradient needs an atomic addition.
+//! dk and dv, so that no gradient needs an atomic addition. The Hopper schedule ([`hopper`], [`hopper_backward`]) has one pass
+//! for all three, of blocks that add to dq in turn.
 //!
 //! Invariants: a plan's shared memory fits the target's limit; its accumulators fit the register file by the model of
 //! [`portable`]; what does not fit is an error that names both numbers.
