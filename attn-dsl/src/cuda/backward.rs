@@ -30,7 +30,7 @@ pub(crate) fn kernels(
     let mut kernels = vec![];
     let joint = backward_hopper::kernels(variant, &gradients, deterministic);
     let counts_rows = joint.is_ok() && backward_hopper::needs_live_rows(variant, &gradients);
-    let hopper = joint.or_else(|_| gradient_hopper::kernels(variant, &gradients));
+    let hopper = joint.or_else(|why| gradient_hopper::kernels(variant, &gradients, why));
     if variant.counts_live_keys() || counts_rows {
         kernels.push(live_keys(variant));
     }

@@ -25,10 +25,14 @@ const OWN_WARPS: usize = 3;
 /// Warps of the producer that compute what varies by column.
 const COLUMN_WARPS: usize = 2;
 
-/// The three kernels, or why the schedule does not take the variant.
-pub(super) fn kernels(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Vec<Kernel>, &'static str> {
+/// The three kernels, or why the schedule does not take the variant; `why` not one kernel for all gradients.
+pub(super) fn kernels(
+    variant: &Variant<'_>,
+    gradients: &[Gradient],
+    why: &'static str,
+) -> Result<Vec<Kernel>, &'static str> {
     let all = [GradientOf::Values, GradientOf::Keys, GradientOf::Queries];
-    all.into_iter().map(|of| kernel(variant, gradients, of)).collect()
+    all.into_iter().map(|of| kernel(variant, gradients, of, why)).collect()
 }
 
 /// What a kernel calls things.
@@ -78,7 +82,12 @@ fn sums_of(gradients: &[Gradient], of: GradientOf) -> Vec<&Gradient> {
     gradients.iter().filter(is_summed).collect()
 }
 
-fn kernel(variant: &Variant<'_>, gradients: &[Gradient], of: GradientOf) -> Result<Kernel, &'static str> {
+fn kernel(
+    variant: &Variant<'_>,
+    gradients: &[Gradient],
+    of: GradientOf,
+    why: &'static str,
+) -> Result<Kernel, &'static str> {
     let words = Words::of(of);
     let backward = &variant.lowered.backward;
     let (of_keys, want_ds) = (of != GradientOf::Queries, of != GradientOf::Values);
@@ -180,7 +189,7 @@ fn kernel(variant: &Variant<'_>, gradients: &[Gradient], of: GradientOf) -> Resu
         sums => parameters,
     };
     let constants = constants(variant, &tiles, &words, of_keys, columns.fields);
-    let summary = describe(&tiles, words.result, of_keys);
+    let summary = format!("{}, since {why}", describe(&tiles, words.result, of_keys));
     let result_columns = if want_ds { variant.shape.padded_head_dim() } else { variant.shape.padded_value_dim() };
     let machinery = Machinery::HopperGradient([tiles.block_columns, result_columns]);
     let source = variant.source("gradient_hopper", &summary, &constants, &own, machine, machinery);
