@@ -196,6 +196,8 @@ fn gradients_of_parameters() {
         "struct Table { table: f32[h, 16], score: |s, b, h, q, kv| s + table[h, abs(q - kv) / 4], mask: causal }",
         "struct Dense { bias: f32[h, q, kv], temper: f32, score: |s, b, h, q, kv| s * temper + bias[h, q, kv] }",
         "struct Unused { nothing: f32[h], score: |s| s }",
+        // weights read what gradients do not
+        "struct Fixed { const bias: f32[h, q, kv], score: |s, b, h, q, kv| bias[h, q, kv] }",
         "struct Largest { temper: f32, score: |s| s * temper, normalizer: 0.5 * (sum + max) }",
         "struct Squares { temper: f32[h], score: |s, b, h, q, kv| s * temper[h], normalizer: sqrt(sum_squares), mask: causal }",
     ];

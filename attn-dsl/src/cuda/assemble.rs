@@ -236,8 +236,13 @@ impl<'a> Variant<'a> {
 
     /// `arguments, ` where a pair function over these roots takes them.
     pub(crate) fn pair_arguments(&self, roots: &[NodeId]) -> &'static str {
+        self.pair_arguments_beside(roots, None)
+    }
+
+    /// The same of a function that is given the value of a node.
+    pub(crate) fn pair_arguments_beside(&self, roots: &[NodeId], given: Option<NodeId>) -> &'static str {
         // what is read by distance is not computed by the function
-        let is_given = |id| self.relatives.contains_key(&id);
+        let is_given = |id| Some(id) == given || self.relatives.contains_key(&id);
         if self.reads_parameters(roots, is_given) { "arguments, " } else { "" }
     }
 

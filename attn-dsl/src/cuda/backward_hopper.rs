@@ -175,7 +175,8 @@ fn main_kernel(
         residual => pairs_masked,
         longest_first => !variant.bounds.expressions().is_empty(),
         mask_arguments => variant.mask_arguments(),
-        pair_arguments => variant.pair_arguments(&roots),
+        weight_arguments => variant.pair_arguments(&[backward.probability]),
+        pair_arguments => gradient_arguments(variant, &pair, is_split),
         product_grad_scale => scale.is_some(),
         scale_pairs => scales_pairs(variant),
         sums => parameters,
@@ -208,6 +209,12 @@ fn scales_pairs(variant: &Variant<'_>) -> bool {
     scale.is_some_and(|root| variant.graph.rate(root).contains(Rate::HEAD))
 }
 
+/// `arguments, ` where `backward_pair` takes them.
+fn gradient_arguments(variant: &Variant<'_>, pair: &[(String, NodeId)], is_split: bool) -> &'static str {
+    let roots: Vec<NodeId> = pair.iter().map(|(_, root)| *root).collect();
+    variant.pair_arguments_beside(&roots, is_split.then_some(variant.lowered.backward.probability))
+}
+
 /// `struct Pair` and `backward_pair`, given the weight instead of the product.
 fn after_probability(variant: &Variant<'_>, values: &super::values::Values<'_>, pair: &[(String, NodeId)]) -> String {
     let names: Vec<&str> = pair.iter().map(|(name, _)| name.as_str()).collect();
@@ -215,7 +222,8 @@ fn after_probability(variant: &Variant<'_>, values: &super::values::Values<'_>, 
     let given = [(Input::OutputGradProduct, "output_grad_product")];
     let probability = (variant.lowered.backward.probability, "probability");
     let (statements, texts) = values.body_given(&roots, &given, probability);
-    let arguments = if variant.pair_arguments(&roots).is_empty() { "" } else { "const Arguments& arguments, " };
+    let arguments =
+        if gradient_arguments(variant, pair, true).is_empty() { "" } else { "const Arguments& arguments, " };
     let mut text = format!("struct Pair {{ float {}; }};\n", names.join(", "));
     text.push_str(&function(
         &format!(

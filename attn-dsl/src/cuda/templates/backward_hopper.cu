@@ -307,7 +307,7 @@ attn_backward(const __grid_constant__ Arguments arguments) {
                         const int i = 4 * n + e;
                         const bool live = !decltype(kind)::partial || is_live_at(i, first_q, seen, query[e % 2], key[e / 2]);
                         //% if split
-                        const float probability = backward_probability(@{ pair_arguments }s[i], tile, query[e % 2], key[e / 2]);
+                        const float probability = backward_probability(@{ weight_arguments }s[i], tile, query[e % 2], key[e / 2]);
                         s[i] = live ? probability : 0.f;
                         //% else
                         const Pair pair = backward_pair(@{ pair_arguments }s[i], dp[i], tile, query[e % 2], key[e / 2]);
