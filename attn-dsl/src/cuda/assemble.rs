@@ -348,6 +348,7 @@ impl<'a> Variant<'a> {
             quad_sum => needs("quad_sum("),
             quad_any => needs("quad_any("),
             warp_sum => needs("warp_sum("),
+            uniform => needs("uniform("),
             pack => needs("pack(") || is_hopper || (tiles.is_some() && !float),
             share_fragment => needs("share_fragment("),
             group_barrier => needs("group_barrier("),

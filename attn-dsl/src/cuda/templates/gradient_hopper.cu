@@ -142,7 +142,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     u32 packed[BLOCK_COLUMNS / 4];      // @{ "the gradients of products" if want_ds else "weights" }, A of the next product
     float s[BLOCK_COLUMNS / 2]@{ ", dp[BLOCK_COLUMNS / 2]" if want_ds else "" };
     auto issue_scores = [&](int stage) {
-        const u64 a = tile_descriptor(@{ own }_tile + group_row * CHUNK_ROW_BYTES, OWN_CHUNK_BYTES), b = tile_descriptor(@{ other }_ring + stage * OTHER_TILE_BYTES, OTHER_CHUNK_BYTES);
+        const u64 a = tile_descriptor(uniform(@{ own }_tile + group_row * CHUNK_ROW_BYTES), OWN_CHUNK_BYTES), b = tile_descriptor(@{ other }_ring + stage * OTHER_TILE_BYTES, OTHER_CHUNK_BYTES);
         pin(s);
         //% if want_ds
         pin(dp);
@@ -156,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     };
     //% if want_ds
     auto issue_dp = [&](int stage) {
-        const u64 a = tile_descriptor(@{ own_grad }_tile + group_row * CHUNK_ROW_BYTES, OWN_CHUNK_BYTES), b = tile_descriptor(@{ other_grad }_ring + stage * OTHER_GRAD_TILE_BYTES, OTHER_CHUNK_BYTES);
+        const u64 a = tile_descriptor(uniform(@{ own_grad }_tile + group_row * CHUNK_ROW_BYTES), OWN_CHUNK_BYTES), b = tile_descriptor(@{ other_grad }_ring + stage * OTHER_GRAD_TILE_BYTES, OTHER_CHUNK_BYTES);
 #pragma unroll
         for (int i = 0; i < padded(VALUE_DIM) / 16; ++i) multiply_tiles(dp, a + column_step(i, OWN_CHUNK_BYTES), b + column_step(i, OTHER_CHUNK_BYTES), i != 0);
         wgmma_commit();

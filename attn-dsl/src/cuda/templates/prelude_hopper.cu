@@ -4,6 +4,10 @@ typedef unsigned long long u64;
 // `threads` counts those that wait and those that only arrive.
 __device__ __forceinline__ void named_barrier_sync(u32 id, u32 threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 __device__ __forceinline__ void named_barrier_arrive(u32 id, u32 threads) { asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+//% if needs.uniform
+// What all lanes have, taken from one: descriptors made of it are computed in uniform registers, each where it is used.
+__device__ __forceinline__ u32 uniform(u32 x) { return __shfl_sync(~0u, x, 0); }
+//% endif
 // True for one lane of a warp.
 __device__ __forceinline__ bool elect_one() {
     u32 elected;
