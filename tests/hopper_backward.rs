@@ -1,7 +1,7 @@
 //! The Hopper backward schedule on the simulated GPU against the oracle: shapes, masks, gradients of parameters of every kind, sums of
 //! dq over tiles of keys in their order and in any; and what the schedule leaves to portable kernels.
 //!
-//! Invariant: every variant and shape here is taken by the schedule, unless a test says that it is not.
+//! Invariant: every variant and shape here is taken by the kernel of all gradients, unless a test says that it is not.
 
 use attn::compiler::cuda::{Kernel, backward};
 use attn::compiler::lower::lower;
@@ -213,24 +213,75 @@ fn gradients_of_parameters() {
     check(&runs);
 }
 
-/// What keeps the schedule from taking a variant stands in the head of the kernels that take it.
+/// The kernels of one gradient each: for head dimensions whose dk and dv do not fit one block's registers together.
+#[test]
+fn wide_heads() {
+    let texts = [
+        "struct Softmax { score: |s| s, mask: causal }",
+        "struct Scaled { temper: f32[h], score: |s, b, h, q, kv| s * temper[h], mask: window(70, 40) }",
+        "struct Keys { bias: f32[b, kv], sink: f32[h], score: |s, b, h, q, kv| s + bias[b, kv], normalizer: sum + exp(sink[h]) }",
+        "struct Both { const ids: i32[b, kv], both: f32, score: |s| s + both, activation: softplus, normalizer: both + sum, mask: document(ids) }",
+    ];
+    let definitions: Vec<Definition> = texts.iter().map(|text| variant(text)).collect();
+    let dims = [[136, 64], [64, 192], [256, 256], [192, 128], [144, 40], [24, 136], [256, 8], [160, 224]];
+    let heads = [[1, 2, 1], [2, 4, 2], [1, 2, 2]];
+    let lengths = [[150, 140], [70, 130], [40, 300], [260, 50]];
+    let runs: Vec<Run> = dims
+        .into_iter()
+        .cycle()
+        .take(16)
+        .enumerate()
+        .map(|(at, dims)| {
+            Run::new(&definitions[(at + at / 8) % 4], shape(heads[at % 3], lengths[at / 2 % 4], dims), at)
+        })
+        .collect();
+    check_apart(&runs);
+}
+
+/// What pairs add to a parameter by query is a sum in the registers of the kernel of dq.
+#[test]
+fn gradients_by_query() {
+    let texts = [
+        "struct Rows { bias: f32[q], score: |s, b, h, q, kv| s * bias[q], mask: causal }",
+        "struct Rows { past: f32[b, h, q], gate: f32[h, kv], score: |s, b, h, q, kv| s * past[b, h, q] + gate[h, kv] }",
+        "struct Rows { both: f32[h, q], score: |s, b, h, q, kv| s * both[h, q], normalizer: sum + exp(both[h, q]), mask: window(40, 10) }",
+        "struct Rows { both: f32[q], score: |s, b, h, q, kv| s * both[q], normalizer: sum + exp(both[q]), mask: |b, h, q, kv| q % 9 != 4 && kv % 4 != 1 }",
+        "struct Rows { row: f32[b, q], temper: f32[h], table: f32[8], score: |s, b, h, q, kv| s * temper[h] * row[b, q] + table[(q + kv) % 8], mask: causal }",
+    ];
+    let definitions: Vec<Definition> = texts.iter().map(|text| variant(text)).collect();
+    let dims = [[64, 64], [128, 128], [40, 72]];
+    let mut runs = vec![];
+    for (at, definition) in definitions.iter().enumerate() {
+        runs.push(Run::new(definition, shape([2, 4, 2], [70, 140], dims[at % 3]), at));
+        runs.push(Run::new(definition, shape([1, 2, 1], [150, 70], dims[(at + 1) % 3]), at + 1));
+    }
+    check_apart(&runs);
+}
+
+/// The kernels of one gradient each must have taken them.
+#[track_caller]
+fn check_apart(runs: &[Run<'_>]) {
+    for Run { definition, case, .. } in runs {
+        let kernels = kernels(definition, [case.shape.head_dim, case.shape.value_dim], true);
+        for entry in ["attn_backward_v", "attn_backward_k", "attn_backward_q"] {
+            assert!(source(&kernels, entry).contains("Hopper schedule"), "{entry} of {} {case}", definition.text);
+        }
+    }
+    check_any(runs);
+}
+
+/// What keeps the schedule from taking a shape stands in the head of the kernels that take it.
 #[test]
 fn others_are_portable() {
-    let softmax = variant("struct Softmax { score: |s| s }");
-    let by_query = variant("struct Rows { bias: f32[q], score: |s, b, h, q, kv| s * bias[q], mask: causal }");
-    for (definition, dims, why) in [
-        (&softmax, [136, 64], "dk and dv of more than 128 columns"),
-        (&softmax, [64, 192], "dk and dv of more than 128 columns"),
-        (&by_query, [64, 64], "pairs add to a parameter's gradient by query"),
-    ] {
-        let kernels = kernels(definition, dims, true);
-        assert!(kernels.iter().all(|kernel| kernel.entry != "attn_backward"));
-        for entry in ["attn_backward_kv", "attn_backward_q"] {
-            let head = source(&kernels, entry);
-            assert!(head.contains(&format!("since {why}")), "{entry} of {} {dims:?}", definition.text);
-        }
-        check_any(&[Run::new(definition, shape([1, 2, 1], [40, 70], dims), 0)]);
+    let softmax = lower(&variant("struct Softmax { score: |s| s }")).unwrap();
+    let shape = KernelShape::new(ElementType::F32, 64, 64).unwrap();
+    let kernels = backward(&softmax, shape, Target::Sm90a, true).unwrap();
+    for entry in ["attn_backward_kv", "attn_backward_q"] {
+        assert!(source(&kernels, entry).contains("portable schedule") && source(&kernels, entry).contains(", since "));
     }
+    let shape = KernelShape::new(ElementType::Bf16, 64, 64).unwrap();
+    let others = backward(&softmax, shape, Target::Sm80, true).unwrap();
+    assert!(others.iter().all(|kernel| !kernel.source.contains("Hopper") && !kernel.source.contains(", since ")));
 }
 
 /// The gradients of a call as bytes.
@@ -306,8 +357,8 @@ const MISTAKES: [(&str, &str, &[Option<FaultKind>]); 8] = [
     ("bulk_add(to, dq_tile, DQ_TILE_BYTES);", "bulk_store(to, dq_tile, DQ_TILE_BYTES);", &[None]),
     // tiles of dq and of ds in shared memory
     ("named_barrier_sync(DQ_EMPTY + consumer, DQ_THREADS);\n#pragma unroll\n", "#pragma unroll\n", &[Some(FaultKind::Race), Some(FaultKind::OverwrittenInFlight)]),
-    ("mbarrier_wait(ds_full + 8 * before.stage, before.parity);\n", "", &[Some(FaultKind::Race)]),
-    ("publish_shared();\n                __syncwarp();\n                if (lane == 0) mbarrier_arrive(ds_full", "if (lane == 0) mbarrier_arrive(ds_full", &[Some(FaultKind::MissingProxyFence)]),
+    ("named_barrier_sync(ALL_CONSUMERS, 128 * CONSUMERS);   // ds is whole", "// ds is whole", &[Some(FaultKind::Race)]),
+    ("matrices);\n                }\n                publish_shared();\n", "matrices);\n                }\n", &[Some(FaultKind::MissingProxyFence)]),
 ];
 
 #[test]
