@@ -264,7 +264,9 @@ fn check_apart(runs: &[Run<'_>]) {
     for Run { definition, case, .. } in runs {
         let kernels = kernels(definition, [case.shape.head_dim, case.shape.value_dim], true);
         for entry in ["attn_backward_v", "attn_backward_k", "attn_backward_q"] {
-            assert!(source(&kernels, entry).contains("Hopper schedule"), "{entry} of {} {case}", definition.text);
+            let head = source(&kernels, entry);
+            let is_apart = head.contains("Hopper schedule") && head.contains(", since ");
+            assert!(is_apart, "{entry} of {} {case}", definition.text);
         }
     }
     check_any(runs);

@@ -95,6 +95,13 @@ fn the_shared_machinery_once() {
         let found = kernels.backward.iter().find(|kernel| kernel.entry == entry).expect("dk and dv apart");
         texts.push((format!("machinery_{}_f32", &entry["attn_".len()..]), found.source.clone()));
     }
+    // and where they do not fit the registers of one on Hopper, each gradient has a kernel
+    let shape = KernelShape::new(ElementType::Bf16, 256, 256).expect("a shape of the kernels");
+    let kernels = generated_kernels(&variant("softcap"), shape, Target::Sm90a).expect("softcap");
+    for entry in ["attn_backward_v", "attn_backward_q"] {
+        let found = kernels.backward.iter().find(|kernel| kernel.entry == entry).expect("a gradient a kernel");
+        texts.push((format!("machinery_{}_hopper", &entry["attn_".len()..]), found.source.clone()));
+    }
     assert_snapshots("kernels", texts);
 }
 
