@@ -169,7 +169,9 @@ fn main_kernel(
         inline_queries => queries.inline,
         weight_columns,
         gradient_columns,
-        early_weights => !tiles.dq_by_rows,
+        // weights leave for dv before gradients are computed, where the registers are enough for both: not for masks that are
+        // tested pair by pair, nor for tiles of 128 queries
+        early_weights => !tiles.dq_by_rows && !pairs_masked,
         dq_by_rows => tiles.dq_by_rows,
         masked => variant.lowered.mask.is_some(),
         residual => pairs_masked,

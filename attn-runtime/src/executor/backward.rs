@@ -2,11 +2,11 @@
 //!
 //! Invariant: memory that kernels share among themselves lives until the last of them is issued, and is given back in stream order.
 
-use attn_dsl::cuda::{Argument, RowArray, TensorRole};
+use attn_dsl::cuda::{Argument, Length, RowArray, TensorRole};
 
 use super::compiled::Compiled;
 use super::pack::Bindings;
-use super::{KernelExecutor, bind_call};
+use super::{HEADS_IN_TURNS, KernelExecutor, bind_call, key_head_group};
 use crate::attention::Gradients;
 use crate::call::{BackwardCall, Problem};
 use crate::error::Error;
@@ -61,6 +61,8 @@ impl KernelExecutor {
         if let Some(QueryGradSums { sums, turns }) = &query_grads {
             bindings.query_grad_sums = Some(sums.address());
             bindings.query_grad_turns = turns.as_ref().map(|memory| memory.address());
+            let at_least = if turns.is_some() { HEADS_IN_TURNS } else { 1 };
+            bindings.length(Length::KeyHeadGroup, key_head_group(problem, at_least));
         }
         parameter_gradients.bind(&mut bindings);
         for compiled in kernels.iter() {
