@@ -86,6 +86,11 @@ impl<'a> Variant<'a> {
         &self.lowered.definition
     }
 
+    /// A parameter's identifier in generated source.
+    pub(crate) fn name_of(&self, id: ParameterId) -> &str {
+        &self.names[id.0 as usize]
+    }
+
     pub(crate) fn precise(&self) -> bool {
         self.shape.element() == ElementType::F32
     }

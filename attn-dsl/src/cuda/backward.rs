@@ -157,6 +157,24 @@ pub(super) fn scale_function(variant: &Variant<'_>, values: &Values<'_>) -> Stri
     function("float product_grad_scale(const Tile& tile)", &statements, &texts[0])
 }
 
+/// Whether the factor of all gradients of products differs between heads that share keys, so that kernels which sum over these
+/// heads multiply pairs by it.
+pub(super) fn scales_pairs(variant: &Variant<'_>) -> bool {
+    let scale = variant.lowered.backward.product_grad_scale;
+    scale.is_some_and(|root| variant.graph.rate(root).contains(Rate::HEAD))
+}
+
+/// `row_grad_...`, what the normalizer adds to the gradients of parameters, of those that it reads.
+pub(super) fn row_functions(variant: &Variant<'_>, values: &Values<'_>, gradients: &[&Gradient]) -> String {
+    let of_row = |gradient: &&Gradient| {
+        let (statements, texts) = values.body(&[gradient.row?], &[]);
+        let name = variant.name_of(gradient.parameter);
+        let signature = format!("float row_grad_{name}(const Tile& tile, const Query& query)");
+        Some(function(&signature, &statements, &texts[0]))
+    };
+    gradients.iter().filter_map(of_row).collect()
+}
+
 fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass, why: &str) -> Result<Kernel, PlanError> {
     let backward = &variant.lowered.backward;
     let (want_dv, want_dk) = (pass != Pass::BackwardK, pass != Pass::BackwardV);
@@ -164,7 +182,7 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass, why: &str
         .iter()
         .filter(|gradient| want_dk && gradient.kind == GradientKind::Column && gradient.pair.is_some())
         .collect();
-    let name_of = |gradient: &Gradient| variant.names[gradient.parameter.0 as usize].clone();
+    let name_of = |gradient: &Gradient| variant.name_of(gradient.parameter);
 
     let mut pair: Vec<(String, NodeId)> = vec![];
     if want_dk {
@@ -215,7 +233,6 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass, why: &str
     functions.push_str(&queries.functions);
     let own = variant.own_part(&values, &mut members, &functions, true);
 
-    let scale_pairs = scale.is_some_and(|root| variant.graph.rate(root).contains(Rate::HEAD));
     let entry = match pass {
         Pass::BackwardV => "attn_backward_v",
         Pass::BackwardK => "attn_backward_k",
@@ -242,7 +259,7 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass, why: &str
         mask_arguments => variant.mask_arguments(),
         pair_arguments => variant.pair_arguments(&roots),
         product_grad_scale => scale.is_some(),
-        scale_pairs => scale_pairs,
+        scale_pairs => want_dk && scales_pairs(variant),
         column_gradients => gradient_names,
         pairs_comment => comment,
     };
@@ -257,7 +274,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient], why: &str) -> Resul
     let backward = &variant.lowered.backward;
     let pass = Pass::BackwardQ;
     let rows: Vec<&Gradient> = gradients.iter().filter(|gradient| gradient.kind == GradientKind::Row).collect();
-    let name_of = |gradient: &Gradient| variant.names[gradient.parameter.0 as usize].clone();
+    let name_of = |gradient: &Gradient| variant.name_of(gradient.parameter);
     let mut pair = vec![("product_grad".to_owned(), backward.product_grad)];
     for gradient in &rows {
         pair.extend(gradient.pair.map(|root| (format!("grad_{}", name_of(gradient)), root)));
@@ -284,13 +301,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient], why: &str) -> Resul
     let keys = Columns::of(&values, Place::Key, stage, "");
     let mut functions = pair_part(variant, &values, &pair);
     functions.push_str(&scale_function(variant, &values));
-    for gradient in &rows {
-        if let Some(root) = gradient.row {
-            let (statements, texts) = values.body(&[root], &[]);
-            let signature = format!("float row_grad_{}(const Tile& tile, const Query& query)", name_of(gradient));
-            functions.push_str(&function(&signature, &statements, &texts[0]));
-        }
-    }
+    functions.push_str(&row_functions(variant, &values, &rows));
     functions.push_str(&keys.functions);
     let own = variant.own_part(&values, &mut members, &functions, true);
 
@@ -368,7 +379,7 @@ impl TableReads {
 fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanError> {
     let pass = Pass::Table;
     let id = table.gradient.parameter;
-    let name = &variant.names[id.0 as usize];
+    let name = variant.name_of(id);
     let roots: Vec<NodeId> = table.reads.iter().flat_map(|(entry, value)| [*entry, *value]).collect();
     let mut values = variant.values();
     roots.iter().for_each(|&root| values.demand(root, &[]));
@@ -422,7 +433,7 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
 fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, PlanError> {
     let pass = Pass::Dense;
     let id = gradient.parameter;
-    let name = &variant.names[id.0 as usize];
+    let name = variant.name_of(id);
     let root = gradient.pair.expect("a dense parameter is read by pairs");
     let mut values = variant.values();
     values.demand(root, &[]);

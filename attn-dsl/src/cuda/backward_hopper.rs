@@ -13,12 +13,12 @@ use minijinja::{Value, context};
 
 use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, file_name};
-use super::backward::{pair_part, row_members, scale_function};
+use super::backward::{pair_part, row_functions, row_members, scale_function, scales_pairs};
 use super::gradients::{Gradient, GradientKind};
 use super::values::{Place, function};
 use super::{Kernel, KernelKind};
 use crate::definition::Axis;
-use crate::ir::{Graph, Input, NodeId, Op, Rate};
+use crate::ir::{Graph, Input, NodeId, Op};
 use crate::plan::{HopperBackwardTiles, hopper_backward};
 
 /// Barriers of `bar.sync`: of all consumers, and the first of those that hand parts of dq over and back.
@@ -83,7 +83,7 @@ fn main_kernel(
     deterministic: bool,
 ) -> Result<(HopperBackwardTiles, Kernel), &'static str> {
     let backward = &variant.lowered.backward;
-    let name_of = |gradient: &Gradient| variant.names[gradient.parameter.0 as usize].clone();
+    let name_of = |gradient: &Gradient| variant.name_of(gradient.parameter);
     let mut pair: Vec<(String, NodeId)> = vec![("product_grad".into(), backward.product_grad)];
     pair.extend(sums.iter().map(|sum| (format!("grad_{}", name_of(sum)), sum.pair.expect("summed by pair"))));
     // where gradients follow from the weight, weights are computed while the gradients of weights still are
@@ -127,37 +127,34 @@ fn main_kernel(
     members.extend(rows);
     members.extend([Argument::Length(Length::Batches), Argument::Length(Length::KeyHeadGroup)]);
 
-    let mut functions = if is_split {
-        let mut text = variant.pair_function(&values, "float", "backward_probability", &[backward.probability], false);
-        text.push_str(&after_probability(variant, &values, &pair));
-        text
+    let queries = Columns::of(&values, Place::Query, "stage", "");
+    let mut functions = String::new();
+    let (mut weight_columns, mut gradient_columns) = (queries.snippet.clone(), queries.snippet.clone());
+    let mut loaders = queries.functions;
+    if is_split {
+        let weight = variant.pair_function(&values, "float", "backward_probability", &[backward.probability], false);
+        let gradient = after_probability(variant, &values, &pair);
+        functions.push_str(&weight);
+        functions.push_str(&gradient);
+        if queries.staged {
+            // each half reads what it needs
+            let masks = if pairs_masked { variant.mask_function(&values) } else { String::new() };
+            let load = |name: &str, text: &str| {
+                let reads = |field: &str| reads_field(text, field) || reads_field(&masks, field);
+                values.column_loader(Place::Query, "BLOCK_Q", name, reads)
+            };
+            functions.push_str(&load("load_queries_of_gradients", &gradient));
+            functions.push_str(&load("load_queries_of_weights", &weight));
+            weight_columns = weight_columns.replace("load_queries(", "load_queries_of_weights(");
+            gradient_columns = gradient_columns.replace("load_queries(", "load_queries_of_gradients(");
+            loaders = values.column_store(Place::Query, "BLOCK_Q");
+        }
     } else {
         pair.insert(0, ("probability".into(), backward.probability));
-        pair_part(variant, &values, &pair)
-    };
-    let queries = Columns::of(&values, Place::Query, "stage", "");
-    let mut gradient_columns = queries.snippet.clone();
-    let masks = if pairs_masked { variant.mask_function(&values) } else { String::new() };
-    let split = functions.find("struct Pair").filter(|_| is_split && queries.staged);
-    if let Some(at) = split {
-        // each half reads what it needs
-        let (weight, gradient) = functions.split_at(at);
-        let reads = |text: &str, field: &str| reads_field(text, field) || reads_field(&masks, field);
-        let load =
-            |name: &str, text: &str| values.column_loader(Place::Query, "BLOCK_Q", name, |field| reads(text, field));
-        let loaders = [load("load_queries_of_gradients", gradient), load("load_queries_of_weights", weight)];
-        gradient_columns = gradient_columns.replace("load_queries(", "load_queries_of_gradients(");
-        functions.push_str(&loaders.concat());
+        functions.push_str(&pair_part(variant, &values, &pair));
     }
     functions.push_str(&scale_function(variant, &values));
-    functions.push_str(&match split {
-        Some(_) => values.column_store(Place::Query, "BLOCK_Q"),
-        None => queries.functions.clone(),
-    });
-    let weight_columns = match split {
-        Some(_) => queries.snippet.replace("load_queries(", "load_queries_of_weights("),
-        None => queries.snippet.clone(),
-    };
+    functions.push_str(&loaders);
     let own = variant.own_part(&values, &mut members, &functions, pairs_masked);
 
     let parameters: Vec<Value> =
@@ -205,12 +202,6 @@ fn main_kernel(
     Ok((tiles, kernel))
 }
 
-/// Whether the factor of all gradients of products differs between heads that share keys, so that pairs are multiplied by it.
-fn scales_pairs(variant: &Variant<'_>) -> bool {
-    let scale = variant.lowered.backward.product_grad_scale;
-    scale.is_some_and(|root| variant.graph.rate(root).contains(Rate::HEAD))
-}
-
 /// `arguments, ` where `backward_pair` takes them.
 fn gradient_arguments(variant: &Variant<'_>, pair: &[(String, NodeId)], is_split: bool) -> &'static str {
     let roots: Vec<NodeId> = pair.iter().map(|(_, root)| *root).collect();
@@ -245,7 +236,7 @@ fn query_gradients(
 ) -> Kernel {
     let rows: Vec<&Gradient> =
         gradients.iter().filter(|gradient| gradient.kind == GradientKind::Row && gradient.row.is_some()).collect();
-    let name_of = |gradient: &Gradient| variant.names[gradient.parameter.0 as usize].clone();
+    let name_of = |gradient: &Gradient| variant.name_of(gradient.parameter);
     let scale = variant.lowered.backward.product_grad_scale.filter(|_| !scales_pairs(variant));
     let row_roots: Vec<NodeId> = rows.iter().filter_map(|gradient| gradient.row).collect();
     let mut values = variant.values();
@@ -262,11 +253,7 @@ fn query_gradients(
         members.push(counted);
     }
     let mut functions = if scale.is_some() { scale_function(variant, &values) } else { String::new() };
-    for gradient in &rows {
-        let (statements, texts) = values.body(&[gradient.row.expect("of a row")], &[]);
-        let signature = format!("float row_grad_{}(const Tile& tile, const Query& query)", name_of(gradient));
-        functions.push_str(&function(&signature, &statements, &texts[0]));
-    }
+    functions.push_str(&row_functions(variant, &values, &rows));
     let own = variant.own_part(&values, &mut members, &functions, false);
     let row_gradients: Vec<Value> = rows.iter().map(|gradient| context! { name => name_of(gradient) }).collect();
     let machine = context! {

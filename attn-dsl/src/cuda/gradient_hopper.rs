@@ -12,11 +12,11 @@ use minijinja::{Value, context};
 
 use super::arguments::{Argument, Length, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, file_name};
-use super::backward::{pair_part, row_members, scale_function};
+use super::backward::{pair_part, row_functions, row_members, scale_function, scales_pairs};
 use super::gradients::{Gradient, GradientKind};
-use super::values::{Place, function};
+use super::values::Place;
 use super::{Kernel, KernelKind};
-use crate::ir::{NodeId, Rate};
+use crate::ir::NodeId;
 use crate::plan::{GradientOf, HopperGradientTiles, hopper_gradient};
 
 /// Barriers of `bar.sync`: the first of those by which consumers take turns, and of those of the warps of each.
@@ -92,7 +92,7 @@ fn kernel(
     let backward = &variant.lowered.backward;
     let (of_keys, want_ds) = (of != GradientOf::Queries, of != GradientOf::Values);
     let sums = sums_of(gradients, of);
-    let name_of = |gradient: &Gradient| variant.names[gradient.parameter.0 as usize].clone();
+    let name_of = |gradient: &Gradient| variant.name_of(gradient.parameter);
     let mut pair: Vec<(String, NodeId)> = vec![];
     if want_ds {
         pair.push(("product_grad".into(), backward.product_grad));
@@ -133,18 +133,11 @@ fn kernel(
         let roots = [backward.probability];
         functions.push_str(&variant.pair_function(&values, "float", "backward_probability", &roots, false));
     }
-    for sum in &sums {
-        if let Some(root) = sum.row {
-            let (statements, texts) = values.body(&[root], &[]);
-            let signature = format!("float row_grad_{}(const Tile& tile, const Query& query)", name_of(sum));
-            functions.push_str(&function(&signature, &statements, &texts[0]));
-        }
-    }
+    functions.push_str(&row_functions(variant, &values, &sums));
     let columns = Columns::of(&values, column_place, "stage", "");
     functions.push_str(&columns.functions);
     let own = variant.own_part(&values, &mut members, &functions, pairs_masked);
 
-    let scale_pairs = of_keys && scale.is_some_and(|root| variant.graph.rate(root).contains(Rate::HEAD));
     let per_row = sums.iter().any(|sum| sum.row.is_some());
     let parameters: Vec<Value> = sums
         .iter()
@@ -184,7 +177,7 @@ fn kernel(
         mask_arguments => variant.mask_arguments(),
         pair_arguments => variant.pair_arguments(&roots),
         product_grad_scale => scale.is_some(),
-        scale_pairs,
+        scale_pairs => of_keys && want_ds && scales_pairs(variant),
         counts_live_rows => per_row && pairs_masked,
         sums => parameters,
     };

@@ -58,11 +58,12 @@ impl KernelExecutor {
         if kernels.iter().any(|compiled| compiled.source.persistent) {
             bindings.works_taken = Some(self.works_taken()?);
         }
+        let in_turns = query_grads.as_ref().is_some_and(|sums| sums.turns.is_some());
+        let at_least = if in_turns { HEADS_IN_TURNS } else { 1 };
+        bindings.length(Length::KeyHeadGroup, key_head_group(problem, at_least));
         if let Some(QueryGradSums { sums, turns }) = &query_grads {
             bindings.query_grad_sums = Some(sums.address());
             bindings.query_grad_turns = turns.as_ref().map(|memory| memory.address());
-            let at_least = if turns.is_some() { HEADS_IN_TURNS } else { 1 };
-            bindings.length(Length::KeyHeadGroup, key_head_group(problem, at_least));
         }
         parameter_gradients.bind(&mut bindings);
         for compiled in kernels.iter() {

@@ -189,7 +189,6 @@ fn bind_call<'a>(bindings: &mut Bindings<'a>, call: &'a Call, [q, k, v]: [&Tenso
     bindings.length(Length::QueryLen, problem.q_len);
     bindings.length(Length::KeyLen, problem.kv_len);
     bindings.length(Length::HeadGroup, head_group(problem));
-    bindings.length(Length::KeyHeadGroup, key_head_group(problem, 1));
     for (index, &size) in call.sizes.iter().enumerate() {
         bindings.length(Length::Size(u32::try_from(index).expect("few sizes")), size);
     }
