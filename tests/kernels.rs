@@ -13,13 +13,14 @@ const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
 const MASKS: [&str; 2] = ["causal", "causal & window(128, 0)"];
 
 /// A kernel of the machinery that is not in the forward pass, and a variant whose kernel shows it.
-const MACHINERY: [(&str, &str, &str, Target); 8] = [
+const MACHINERY: [(&str, &str, &str, Target); 9] = [
     ("machinery_delta", "attn_delta", "softcap", Target::Sm90a),
     ("machinery_backward_kv", "attn_backward_kv", "softcap", Target::Sm80),
     ("machinery_backward_q", "attn_backward_q", "softcap", Target::Sm80),
     ("machinery_backward_hopper", "attn_backward", "softcap", Target::Sm90a),
+    ("machinery_backward_hopper_diagonals", "attn_backward", "t5bias", Target::Sm90a),
     ("machinery_query_gradients", "attn_query_gradients", "sink", Target::Sm90a),
-    ("machinery_table_grad", "attn_table_grad", "t5bias", Target::Sm90a),
+    ("machinery_table_grad", "attn_table_grad", "t5bias", Target::Sm80),
     ("machinery_dense_grad", "attn_dense_grad", "dense-bias", Target::Sm90a),
     ("machinery_live_keys", "attn_live_keys", "live-keys", Target::Sm90a),
 ];

@@ -195,6 +195,21 @@ fn registers_have_a_budget() {
     finds(FaultKind::RegisterBudget, "registers_release<128>(); registers_acquire<120>();");
 }
 
+/// A block shares what its threads were launched with, 168 registers each of 384 threads, and not what is left of the 65,536 of a
+/// multiprocessor.
+#[test]
+fn registers_left_by_the_launch_are_no_blocks() {
+    let run = |release: u32| {
+        let source = format!(
+            "{PRELUDE}\nextern \"C\" __global__ void kernel() {{ if (threadIdx.x < 128) registers_release<{release}>(); else registers_acquire<240>(); }}"
+        );
+        let launch = Launch { grid: [1; 3], block: [384, 1, 1], shared_memory: 0, seed: 0, trace: false };
+        Kernel::new(&source, "kernel").unwrap().launch(&Memory::new(), &launch, &[])
+    };
+    assert!(run(24).is_ok());
+    assert_eq!(run(32).unwrap_err().fault.kind, FaultKind::Deadlock);
+}
+
 #[test]
 fn equal_seeds_are_equal_runs() {
     let source = format!(

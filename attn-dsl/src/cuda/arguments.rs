@@ -99,8 +99,8 @@ pub enum Argument {
     Parameter(ParameterId),
     /// f32 partial sums of a parameter's gradient: an address.
     Partial(ParameterId),
-    /// The same from each warp of the block of a tile of keys, where the parameter has no axis of queries or keys:
-    /// `[b, h, tiles of keys, this many]`.
+    /// The same from each of some warps of the block of a tile of keys, where the parameter has no axis of queries or keys:
+    /// `[b, h, tiles of keys, this many]`, and the entries of a table.
     TilePartial(ParameterId, u32),
     /// f32 partial sums `[b, h, q]` of what the normalizer adds to a parameter's gradient: an address.
     RowPartial(ParameterId),

@@ -17,6 +17,7 @@ use crate::lower::{Class, Lowered};
 use crate::plan::{ElementType, HopperBackwardTiles, HopperTiles, Pass, Shape, Target, Tiles};
 
 /// A variant on its way to source: its graph (which grows), its bounds and its names.
+#[derive(Clone)]
 pub(crate) struct Variant<'a> {
     pub(crate) lowered: &'a Lowered,
     pub(crate) graph: Graph,
@@ -356,6 +357,7 @@ impl<'a> Variant<'a> {
             uniform => needs("uniform("),
             pack => needs("pack(") || is_hopper || (tiles.is_some() && !float),
             share_fragment => needs("share_fragment("),
+            load_matrix => needs("load_matrix_x4("),
             group_barrier => needs("group_barrier("),
             Partial => needs("Partial{}"),
             Array => needs("Array<"),

@@ -28,9 +28,10 @@ pub(crate) fn kernels(
         .collect();
     let variant = &variant;
     let mut kernels = vec![];
-    let joint = backward_hopper::kernels(variant, &gradients, deterministic);
+    let joint = backward_hopper::kernels(variant, &gradients, &tables, deterministic);
     let counts_rows = joint.is_ok() && backward_hopper::needs_live_rows(variant, &gradients);
-    let hopper = joint.or_else(|why| gradient_hopper::kernels(variant, &gradients, why));
+    let hopper = joint.or_else(|why| Ok((gradient_hopper::kernels(variant, &gradients, why)?, vec![])));
+    let mut summed = vec![];
     if variant.counts_live_keys() || counts_rows {
         kernels.push(live_keys(variant));
     }
@@ -38,10 +39,13 @@ pub(crate) fn kernels(
         kernels.push(delta(variant));
     }
     match hopper {
-        Ok(passes) => kernels.extend(passes),
+        Ok((passes, tables_summed)) => {
+            kernels.extend(passes);
+            summed = tables_summed;
+        }
         Err(why) => portable_passes(variant, &gradients, why, &mut kernels)?,
     }
-    for table in &tables {
+    for table in tables.iter().filter(|table| !summed.contains(&table.gradient.parameter)) {
         kernels.push(table_pass(variant, table)?);
     }
     for gradient in gradients.iter().filter(|gradient| gradient.kind == GradientKind::Dense) {
@@ -333,14 +337,14 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient], why: &str) -> Resul
 }
 
 /// A table's reads with flat entries: the indices of the axes that are computed, clamped and joined.
-struct TableReads {
-    gradient: Gradient,
+pub(super) struct TableReads {
+    pub(super) gradient: Gradient,
     /// Flat entry and contribution of each read.
-    reads: Vec<(NodeId, NodeId)>,
+    pub(super) reads: Vec<(NodeId, NodeId)>,
 }
 
 /// The axes of a parameter that are indexed by expressions.
-fn table_axes(variant: &Variant<'_>, gradient: &Gradient) -> Vec<usize> {
+pub(super) fn table_axes(variant: &Variant<'_>, gradient: &Gradient) -> Vec<usize> {
     let axes = &variant.definition().parameter(gradient.parameter).axes;
     (0..axes.len()).filter(|&axis| matches!(axes[axis], Axis::Fixed(_) | Axis::Named(_))).collect()
 }

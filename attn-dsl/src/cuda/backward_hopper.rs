@@ -2,7 +2,8 @@
 //!
 //! # Gradients of parameters
 //! A parameter with an axis of keys is summed by key in the first kernel, one without an axis of queries by warp and tile of keys.
-//! What the normalizer adds is a value of each row, which the second kernel computes.
+//! What the normalizer adds is a value of each row, which the second kernel computes. A table that is read by distance alone is summed
+//! along diagonals (`diagonals.rs`).
 //!
 //! Invariants: what this schedule does not take is refused with a reason before anything is generated; every dead pair is selected
 //! to 0, whatever its expressions are.
@@ -13,31 +14,39 @@ use minijinja::{Value, context};
 
 use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, file_name};
-use super::backward::{pair_part, row_functions, row_members, scale_function, scales_pairs};
+use super::backward::{TableReads, row_functions, row_members, scale_function, scales_pairs};
+use super::diagonals::{self, DiagonalTable};
 use super::gradients::{Gradient, GradientKind};
-use super::values::{Place, function};
+use super::hopper::{relative_constants, small_squares};
+use super::pairs::{Pairs, RELATIVE};
+use super::relative::{self, Relatives};
+use super::values::{Place, Values};
 use super::{Kernel, KernelKind};
 use crate::definition::Axis;
-use crate::ir::{Graph, Input, NodeId, Op};
-use crate::plan::{HopperBackwardTiles, hopper_backward};
+use crate::ir::{NodeId, ParameterId};
+use crate::plan::{DIAGONALS, HopperBackwardNeeds, HopperBackwardTiles, hopper_backward, relative_copy_bytes};
 
 /// Barriers of `bar.sync`: of all consumers, and the first of those that hand parts of dq over and back.
 const ALL_CONSUMERS: usize = 1;
 const DQ_FULL: usize = 2;
 const DQ_EMPTY: usize = 4;
-/// Warps of the producer that compute what varies by query.
+/// That of the warps that sum tables' gradients.
+const QUERY_WARPS_MEET: usize = 6;
+/// Warps of the producer that compute what varies by query or by distance, and sum along diagonals.
 const QUERY_WARPS: usize = 2;
 /// Threads of the kernel that makes dq.
 const QUERY_GRADIENT_THREADS: u32 = 256;
 
-/// The kernels, or why the schedule does not take the variant. With `deterministic`, tiles of keys add to dq in their order.
+/// The kernels and the tables whose gradients they sum, or why the schedule does not take the variant. With `deterministic`, tiles of
+/// keys add to dq in their order.
 pub(super) fn kernels(
     variant: &Variant<'_>,
     gradients: &[Gradient],
+    tables: &[TableReads],
     deterministic: bool,
-) -> Result<Vec<Kernel>, &'static str> {
+) -> Result<(Vec<Kernel>, Vec<ParameterId>), &'static str> {
     // the shape first: what is refused anyway needs no other reason
-    hopper_backward(variant.shape, variant.target, 0)?;
+    hopper_backward(variant.shape, variant.target, HopperBackwardNeeds::default())?;
     let sums: Vec<&Gradient> = gradients.iter().filter(|gradient| is_summed_by_pair(gradient)).collect();
     if sums.iter().any(|gradient| {
         gradient.kind == GradientKind::Row
@@ -45,29 +54,54 @@ pub(super) fn kernels(
     }) {
         return Err("pairs add to a parameter's gradient by query");
     }
-    let (tiles, main) = main_kernel(variant, &sums, deterministic)?;
-    Ok(vec![main, query_gradients(variant, gradients, &tiles, deterministic)])
+    // what stands by distance, and the entries of tables, are expressions of the main kernel alone
+    let mut own = variant.clone();
+    let tables = diagonals::of(&mut own, tables);
+    let pairs = Pairs::of(&mut own, &sums);
+    let pairs = keep_relatives(&mut own, pairs, &tables);
+    let (tiles, main) = main_kernel(&own, &pairs, &sums, &tables, deterministic)?;
+    let summed = tables.iter().map(DiagonalTable::parameter).collect();
+    Ok((vec![main, query_gradients(variant, gradients, &tiles, deterministic)], summed))
+}
+
+/// Finds what is kept by distance, if there is room for it. Returns the expressions, regrouped.
+fn keep_relatives(variant: &mut Variant<'_>, pairs: Pairs, tables: &[DiagonalTable<'_>]) -> Pairs {
+    let (roots, relatives) = relative::find(&mut variant.graph, &pairs.roots());
+    let regrouped = pairs.with_roots(&roots);
+    variant.relatives = relatives;
+    let needs = needs(&demanded(variant, &regrouped, tables), tables);
+    if hopper_backward(variant.shape, variant.target, needs).is_err() {
+        variant.relatives = Relatives::new();
+        return pairs;
+    }
+    regrouped
+}
+
+/// The fields that the main kernel reads.
+fn demanded<'a>(variant: &'a Variant<'_>, pairs: &Pairs, tables: &[DiagonalTable<'_>]) -> Values<'a> {
+    let mut values = variant.values();
+    pairs.demand(&mut values);
+    tables.iter().for_each(|table| table.demand(&mut values));
+    variant.lowered.backward.product_grad_scale.into_iter().for_each(|root| values.demand(root, &[]));
+    if variant.bounds.residual {
+        variant.demand_mask(&mut values);
+    } else {
+        variant.demand_bounds(&mut values);
+    }
+    values
+}
+
+fn needs(values: &Values<'_>, tables: &[DiagonalTable<'_>]) -> HopperBackwardNeeds {
+    HopperBackwardNeeds {
+        query_fields: values.staged_fields(Place::Query),
+        relative_fields: values.count(Place::Relative),
+        sums_diagonals: !tables.is_empty(),
+    }
 }
 
 /// Whether pairs contribute to a parameter that the main kernel sums; others have kernels of their own.
 fn is_summed_by_pair(gradient: &Gradient) -> bool {
     matches!(gradient.kind, GradientKind::Row | GradientKind::Column) && gradient.pair.is_some()
-}
-
-/// Whether `root` reads the product other than through `given`.
-fn reads_product_beside(graph: &Graph, root: NodeId, given: NodeId) -> bool {
-    let mut stack = vec![root];
-    let mut seen = std::collections::HashSet::new();
-    while let Some(id) = stack.pop() {
-        if id == given || !seen.insert(id) {
-            continue;
-        }
-        if *graph.op(id) == Op::Input(Input::Product) {
-            return true;
-        }
-        stack.extend(graph.op(id).operands());
-    }
-    false
 }
 
 /// Whether the text of a function reads a field of its query.
@@ -79,34 +113,20 @@ fn reads_field(text: &str, field: &str) -> bool {
 
 fn main_kernel(
     variant: &Variant<'_>,
+    pairs: &Pairs,
     sums: &[&Gradient],
+    tables: &[DiagonalTable<'_>],
     deterministic: bool,
 ) -> Result<(HopperBackwardTiles, Kernel), &'static str> {
-    let backward = &variant.lowered.backward;
-    let name_of = |gradient: &Gradient| variant.name_of(gradient.parameter);
-    let mut pair: Vec<(String, NodeId)> = vec![("product_grad".into(), backward.product_grad)];
-    pair.extend(sums.iter().map(|sum| (format!("grad_{}", name_of(sum)), sum.pair.expect("summed by pair"))));
-    // where gradients follow from the weight, weights are computed while the gradients of weights still are
-    let is_split = pair.iter().all(|(_, root)| !reads_product_beside(&variant.graph, *root, backward.probability));
-    let mut roots: Vec<NodeId> = pair.iter().map(|(_, root)| *root).collect();
-    roots.push(backward.probability);
-
     let pairs_masked = variant.bounds.residual;
-    let mut values = variant.values();
-    roots.iter().for_each(|&root| values.demand(root, &[]));
-    let scale = backward.product_grad_scale;
-    scale.into_iter().for_each(|root| values.demand(root, &[]));
-    if pairs_masked {
-        variant.demand_mask(&mut values);
-    } else {
-        variant.demand_bounds(&mut values);
-    }
-
-    let mut all = roots.clone();
+    let scale = variant.lowered.backward.product_grad_scale;
+    let mut values = demanded(variant, pairs, tables);
+    let mut all = pairs.roots();
     all.extend(scale);
+    all.extend(tables.iter().flat_map(DiagonalTable::roots));
     let rows = row_members(variant, &mut values, &all);
-    let fields = values.staged_fields(Place::Query);
-    let tiles = hopper_backward(variant.shape, variant.target, fields)?;
+    let needs = needs(&values, tables);
+    let tiles = hopper_backward(variant.shape, variant.target, needs)?;
     let (block_q, block_kv) = (tiles.block_q as u32, tiles.block_kv as u32);
     let mut members: Vec<Argument> = [
         (TensorRole::Q, block_q),
@@ -124,41 +144,45 @@ fn main_kernel(
         GradientKind::Column => Argument::Partial(sum.parameter),
         _ => Argument::TilePartial(sum.parameter, 4 * tiles.consumers as u32),
     }));
+    members.extend(tables.iter().map(|table| Argument::TilePartial(table.parameter(), QUERY_WARPS as u32)));
+    // the extents of tables are asked of their parameters
+    members.extend(
+        tables.iter().map(|table| Argument::Parameter(table.parameter())).filter(|member| !rows.contains(member)),
+    );
     members.extend(rows);
     members.extend([Argument::Length(Length::Batches), Argument::Length(Length::KeyHeadGroup)]);
 
     let queries = Columns::of(&values, Place::Query, "stage", "");
-    let mut functions = String::new();
+    let is_split = pairs.is_split();
+    let (weight, gradient) = pairs.functions(variant, &values);
+    let mut functions = format!("{weight}{gradient}");
     let (mut weight_columns, mut gradient_columns) = (queries.snippet.clone(), queries.snippet.clone());
     let mut loaders = queries.functions;
-    if is_split {
-        let weight = variant.pair_function(&values, "float", "backward_probability", &[backward.probability], false);
-        let gradient = after_probability(variant, &values, &pair);
-        functions.push_str(&weight);
-        functions.push_str(&gradient);
-        if queries.staged {
-            // each half reads what it needs
-            let masks = if pairs_masked { variant.mask_function(&values) } else { String::new() };
-            let load = |name: &str, text: &str| {
-                let reads = |field: &str| reads_field(text, field) || reads_field(&masks, field);
-                values.column_loader(Place::Query, "BLOCK_Q", name, reads)
-            };
-            functions.push_str(&load("load_queries_of_gradients", &gradient));
-            functions.push_str(&load("load_queries_of_weights", &weight));
-            weight_columns = weight_columns.replace("load_queries(", "load_queries_of_weights(");
-            gradient_columns = gradient_columns.replace("load_queries(", "load_queries_of_gradients(");
-            loaders = values.column_store(Place::Query, "BLOCK_Q");
-        }
-    } else {
-        pair.insert(0, ("probability".into(), backward.probability));
-        functions.push_str(&pair_part(variant, &values, &pair));
+    if is_split && queries.staged {
+        // each half reads what it needs
+        let masks = if pairs_masked { variant.mask_function(&values) } else { String::new() };
+        let load = |name: &str, text: &str| {
+            let reads = |field: &str| reads_field(text, field) || reads_field(&masks, field);
+            values.column_loader(Place::Query, "BLOCK_Q", name, reads)
+        };
+        functions.push_str(&load("load_queries_of_gradients", &gradient));
+        functions.push_str(&load("load_queries_of_weights", &weight));
+        weight_columns = weight_columns.replace("load_queries(", "load_queries_of_weights(");
+        gradient_columns = gradient_columns.replace("load_queries(", "load_queries_of_gradients(");
+        loaders = values.column_store(Place::Query, "BLOCK_Q");
     }
     functions.push_str(&scale_function(variant, &values));
     functions.push_str(&loaders);
+    if needs.relative_fields > 0 {
+        functions.push_str(&relative::functions(&values, tiles.relative_copies));
+    }
+    functions.extend(tables.iter().map(|table| table.functions(variant, &values)));
     let own = variant.own_part(&values, &mut members, &functions, pairs_masked);
 
-    let parameters: Vec<Value> =
-        sums.iter().map(|sum| context! { name => name_of(sum), column => sum.kind == GradientKind::Column }).collect();
+    let parameters: Vec<Value> = sums
+        .iter()
+        .map(|sum| context! { name => variant.name_of(sum.parameter), column => sum.kind == GradientKind::Column })
+        .collect();
     let machine = context! {
         deterministic,
         split => is_split,
@@ -174,13 +198,21 @@ fn main_kernel(
         residual => pairs_masked,
         longest_first => !variant.bounds.expressions().is_empty(),
         mask_arguments => variant.mask_arguments(),
-        weight_arguments => variant.pair_arguments(&[backward.probability]),
-        pair_arguments => gradient_arguments(variant, &pair, is_split),
+        sigmoid => pairs.is_sigmoid(),
+        small_squares => small_squares(variant.shape.element()),
+        weight_arguments => pairs.weight_arguments(variant),
+        pair_arguments => pairs.gradient_arguments(variant),
+        by_query => queries.staged || needs.relative_fields > 0,
+        relatives => needs.relative_fields > 0,
+        relative_copies => tiles.relative_copies,
+        weight_relatives => weight.contains(RELATIVE),
+        gradient_relatives => gradient.contains(RELATIVE),
+        tables => tables.iter().map(|table| table.context(variant)).collect::<Vec<Value>>(),
         product_grad_scale => scale.is_some(),
         scale_pairs => scales_pairs(variant),
         sums => parameters,
     };
-    let constants = constants(variant, &tiles, queries.fields);
+    let constants = constants(variant, &tiles, needs);
     let summary = describe(&tiles, deterministic);
     let machinery = Machinery::HopperBackward(&tiles, deterministic);
     let source = variant.source("backward_hopper", &summary, &constants, &own, machine, machinery);
@@ -200,32 +232,6 @@ fn main_kernel(
         tiles: None,
     };
     Ok((tiles, kernel))
-}
-
-/// `arguments, ` where `backward_pair` takes them.
-fn gradient_arguments(variant: &Variant<'_>, pair: &[(String, NodeId)], is_split: bool) -> &'static str {
-    let roots: Vec<NodeId> = pair.iter().map(|(_, root)| *root).collect();
-    variant.pair_arguments_beside(&roots, is_split.then_some(variant.lowered.backward.probability))
-}
-
-/// `struct Pair` and `backward_pair`, given the weight instead of the product.
-fn after_probability(variant: &Variant<'_>, values: &super::values::Values<'_>, pair: &[(String, NodeId)]) -> String {
-    let names: Vec<&str> = pair.iter().map(|(name, _)| name.as_str()).collect();
-    let roots: Vec<NodeId> = pair.iter().map(|(_, root)| *root).collect();
-    let given = [(Input::OutputGradProduct, "output_grad_product")];
-    let probability = (variant.lowered.backward.probability, "probability");
-    let (statements, texts) = values.body_given(&roots, &given, probability);
-    let arguments =
-        if gradient_arguments(variant, pair, true).is_empty() { "" } else { "const Arguments& arguments, " };
-    let mut text = format!("struct Pair {{ float {}; }};\n", names.join(", "));
-    text.push_str(&function(
-        &format!(
-            "Pair backward_pair({arguments}float probability, float output_grad_product, const Tile& tile, const Query& query, const Key& key)"
-        ),
-        &statements,
-        &format!("{{{}}}", texts.join(", ")),
-    ));
-    text
 }
 
 fn query_gradients(
@@ -294,7 +300,7 @@ pub(super) fn needs_live_rows(variant: &Variant<'_>, gradients: &[Gradient]) -> 
     variant.bounds.residual && gradients.iter().any(of_row)
 }
 
-fn constants(variant: &Variant<'_>, tiles: &HopperBackwardTiles, query_fields: usize) -> String {
+fn constants(variant: &Variant<'_>, tiles: &HopperBackwardTiles, needs: HopperBackwardNeeds) -> String {
     let shape = variant.shape;
     let mut text = String::from("// ---------------------------------------------------------------- shape\n");
     let mut line = |declaration: String| writeln!(text, "constexpr int {declaration};").expect("writing to a string");
@@ -314,8 +320,18 @@ fn constants(variant: &Variant<'_>, tiles: &HopperBackwardTiles, query_fields: u
     line("DS_TILE_BYTES = chunks(BLOCK_KV) * Q_CHUNK_BYTES".to_owned());
     let registers = tiles.dq_columns / 2;
     line(format!("DQ_REGISTERS = {registers}, DQ_TILE_BYTES = CONSUMERS * 128 * DQ_REGISTERS * 4"));
-    if query_fields > 0 {
-        line(format!("QUERY_RING_BYTES = BLOCK_Q * {}, QUERY_WARPS = {QUERY_WARPS}", 4 * query_fields));
+    if needs.query_fields > 0 {
+        line(format!("QUERY_RING_BYTES = BLOCK_Q * {}", 4 * needs.query_fields));
+    }
+    if needs.relative_fields > 0 {
+        let bytes = relative_copy_bytes(tiles.block_q, tiles.block_kv);
+        relative_constants(needs.relative_fields, tiles.relative_copies, bytes).into_iter().for_each(&mut line);
+    }
+    if needs.query_fields + needs.relative_fields > 0 || needs.sums_diagonals {
+        line(format!("QUERY_WARPS = {QUERY_WARPS}"));
+    }
+    if needs.sums_diagonals {
+        line(format!("DIAGONALS = {DIAGONALS}, QUERY_WARPS_MEET = {QUERY_WARPS_MEET}   /* a barrier */"));
     }
     line(format!(
         "ALL_CONSUMERS = {ALL_CONSUMERS}, DQ_FULL = {DQ_FULL}, DQ_EMPTY = {DQ_EMPTY}, DQ_THREADS = 128 + 32   /* barriers, the last two one a consumer */"

@@ -105,7 +105,7 @@ pub(super) fn is_positive(graph: &Graph, id: NodeId) -> bool {
 }
 
 /// `log2(e) x`, with the factor inside of sums, where it joins other constants.
-fn in_log2_units(graph: &mut Graph, x: NodeId) -> NodeId {
+pub(super) fn in_log2_units(graph: &mut Graph, x: NodeId) -> NodeId {
     match *graph.op(x) {
         Op::Binary(op @ (Binary::Add | Binary::Sub), a, b) => {
             let (a, b) = (in_log2_units(graph, a), in_log2_units(graph, b));
@@ -243,6 +243,7 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Ker
     functions.push_str(&columns.functions);
     if let (1.., Schedule::Hopper(planned)) = (relative_fields, &schedule) {
         functions.push_str(&relative::functions(&values, planned.relative_copies));
+        functions.push_str(relative::NEXT_TABLE);
     }
 
     let mut members: Vec<Argument> = match &schedule {
@@ -309,7 +310,7 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Ker
         rises_with_product => sigmoid.is_some_and(|exponent| rises_with_product(&variant.graph, exponent)),
         // y - y^2 is right to y^2: half of what rounding a weight loses
         small_y => if variant.shape.element() == ElementType::Bf16 { "1/32" } else { "1/64" },
-        small_squares => if variant.shape.element() == ElementType::Bf16 { "1.f / 1024" } else { "1.f / 4096" },
+        small_squares => hopper::small_squares(variant.shape.element()),
         dtype => variant.shape.element().name(),
         sum => has(Reduction::Sum),
         sum_squares => has(Reduction::SumSquares),
@@ -374,7 +375,8 @@ fn keep_relatives(variant: &mut Variant<'_>, pair: NodeId, scale: Option<NodeId>
     if variant.target != Target::Sm90a || variant.precise() || scale.is_some() {
         return pair;
     }
-    let (regrouped, relatives) = relative::find(&mut variant.graph, pair);
+    let (regrouped, relatives) = relative::find(&mut variant.graph, &[pair]);
+    let regrouped = regrouped[0];
     variant.relatives = relatives;
     let needs = {
         let mut values = variant.values();
@@ -394,7 +396,7 @@ fn keep_relatives(variant: &mut Variant<'_>, pair: NodeId, scale: Option<NodeId>
 fn demand_pair(values: &mut Values<'_>, pair: NodeId, scale: Option<NodeId>) {
     match scale {
         Some(scale) => values.named_field(scale, Place::Tile, "exponent_scale"),
-        None => values.demand_of_pair(pair),
+        None => values.demand_of_pair(pair, None),
     }
 }
 

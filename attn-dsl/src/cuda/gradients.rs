@@ -13,7 +13,8 @@ pub enum GradientKind {
     Row,
     /// A key axis and no query axis: one partial sum a key, `[b, h, kv]`, from the dk/dv kernel.
     Column,
-    /// Axes that are indexed by expressions: partial sums `[b, h, tile of queries, entry]`.
+    /// Axes that are indexed by expressions: partial sums `[b, h, tile of queries, entry]`, or `[b, h, tile of keys, warp, entry]` where the
+    /// Hopper schedule sums along diagonals.
     Table,
     /// A query and a key axis: written in place.
     Dense,

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::arguments::{Argument, TensorRole};
-use crate::plan::{HopperTiles, Shape, relative_copy_bytes};
+use crate::plan::{ElementType, HopperTiles, Shape, relative_copy_bytes};
 
 /// Barriers of `bar.sync`: the first of those by which consumers take turns, and of those of the warps of each.
 const TURN: usize = 1;
@@ -36,19 +36,8 @@ pub(crate) fn constants(shape: Shape, tiles: &HopperTiles, key_fields: usize, re
         line(format!("KEY_RING_BYTES = BLOCK_KV * {}", 4 * key_fields));
     }
     if relative_fields > 0 {
-        let copies = tiles.relative_copies;
-        line(
-            "RELATIVE_VALUES = BLOCK_Q + BLOCK_KV   /* of a tile's table, one a distance; the first is not read */"
-                .to_owned(),
-        );
         let bytes = relative_copy_bytes(tiles.block_q, tiles.block_kv);
-        if copies > 1 {
-            line(format!("RELATIVE_COPY_BYTES = {bytes}   /* two copies are half of the banks apart */"));
-            line(format!("RELATIVE_FIELD_BYTES = {copies} * RELATIVE_COPY_BYTES"));
-        } else {
-            line(format!("RELATIVE_FIELD_BYTES = {bytes}"));
-        }
-        line(format!("RELATIVE_TABLE_BYTES = {relative_fields} * RELATIVE_FIELD_BYTES"));
+        relative_constants(relative_fields, tiles.relative_copies, bytes).into_iter().for_each(&mut line);
     }
     if tiles.key_bias {
         // one warp: the offset of a tile follows from that of the tile before
@@ -58,6 +47,28 @@ pub(crate) fn constants(shape: Shape, tiles: &HopperTiles, key_fields: usize, re
     }
     line(format!("TURN = {TURN}, OWN_WARPS = {OWN_WARPS}   /* barriers, one a consumer */"));
     text
+}
+
+/// The constants of tables of distances: `fields` values of each, `copies` of each field in `bytes` bytes.
+pub(crate) fn relative_constants(fields: usize, copies: usize, bytes: usize) -> Vec<String> {
+    let mut lines = vec![
+        "RELATIVE_VALUES = BLOCK_Q + BLOCK_KV   /* of a tile's table, one a distance; the first is not read */"
+            .to_owned(),
+    ];
+    if copies > 1 {
+        lines.push(format!("RELATIVE_COPY_BYTES = {bytes}   /* two copies are half of the banks apart */"));
+        lines.push(format!("RELATIVE_FIELD_BYTES = {copies} * RELATIVE_COPY_BYTES"));
+    } else {
+        lines.push(format!("RELATIVE_FIELD_BYTES = {bytes}"));
+    }
+    lines.push(format!("RELATIVE_TABLE_BYTES = {fields} * RELATIVE_FIELD_BYTES"));
+    lines
+}
+
+/// Up to which sum of their squares several y are small: a sigmoid y / (1 + y) is y - y^2 up to y^2, and that may be half of what
+/// rounding a weight loses.
+pub(crate) fn small_squares(element: ElementType) -> &'static str {
+    if element == ElementType::Bf16 { "1.f / 1024" } else { "1.f / 4096" }
 }
 
 /// The tensors of the forward kernel.

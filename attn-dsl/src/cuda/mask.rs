@@ -16,6 +16,7 @@ use crate::simplify::simplify;
 const UNLIMITED: i32 = 1 << 30;
 
 /// A mask, taken apart. Holds its own graph, since bounds are new expressions.
+#[derive(Clone)]
 pub(crate) struct MaskBounds {
     bounds: Vec<Bound>,
     /// Whether some term is no bound.

@@ -135,17 +135,18 @@ fn cost(graph: &Graph, id: NodeId) -> u32 {
     }
 }
 
-/// A pair's expression, regrouped so that what is relative stands together, and its largest worthwhile values of the distance.
-pub(crate) fn find(graph: &mut Graph, root: NodeId) -> (NodeId, Relatives) {
+/// Expressions of a pair, regrouped so that what is relative stands together, and their largest worthwhile values of the distance.
+pub(crate) fn find(graph: &mut Graph, roots: &[NodeId]) -> (Vec<NodeId>, Relatives) {
     let mut motions = Motions::default();
-    motions.walk(graph, root);
-    if !graph.reachable(&[root]).into_iter().any(|id| motions.is_worthwhile(id)) {
-        return (root, Relatives::new());
+    roots.iter().for_each(|&root| motions.walk(graph, root));
+    if !graph.reachable(roots).into_iter().any(|id| motions.is_worthwhile(id)) {
+        return (roots.to_vec(), Relatives::new());
     }
-    let root = gather(graph, root, &mut motions);
+    // equal parts are regrouped alike, so that roots go on sharing them
+    let roots: Vec<NodeId> = roots.iter().map(|&root| gather(graph, root, &mut motions)).collect();
     let mut found = Vec::new();
     let mut seen = std::collections::HashSet::new();
-    let mut stack = vec![root];
+    let mut stack = roots.clone();
     while let Some(id) = stack.pop() {
         let rate = graph.rate(id);
         if rate.is_row() || rate.is_column() || !seen.insert(id) {
@@ -157,7 +158,14 @@ pub(crate) fn find(graph: &mut Graph, root: NodeId) -> (NodeId, Relatives) {
             stack.extend(graph.op(id).operands());
         }
     }
-    (root, found.into_iter().map(|id| (id, at_distance(graph, id))).collect())
+    (roots, found.into_iter().map(|id| (id, at_distance(graph, id))).collect())
+}
+
+/// The expression at query 0 and key `kv - q` of a value that depends on no more.
+pub(crate) fn of_distance(graph: &mut Graph, id: NodeId) -> Option<NodeId> {
+    let mut motions = Motions::default();
+    motions.walk(graph, id);
+    motions.is_relative(id).then(|| at_distance(graph, id))
 }
 
 /// Regroups `(x + r) + s` to `x + (r + s)`, in all orders and signs, and `(x r) s` to `x (r s)`, where `r` and `s` are relative
@@ -234,8 +242,7 @@ fn at_distance(graph: &mut Graph, id: NodeId) -> NodeId {
     simplify(graph, moved)
 }
 
-/// Functions that keep the values of a tile's distances in shared memory. Place `i` of a table is the distance of the tile's
-/// first key less its first query, and `i - BLOCK_Q`.
+/// Functions that keep the values of a tile's distances in shared memory, at places that the schedule numbers.
 ///
 /// A thread reads two neighbouring places at once, which begin at an even or an odd place by its row: `copies` is 2 where the
 /// table stands there twice, the second time one place further down, so that either is one read.
@@ -280,12 +287,15 @@ pub(crate) fn functions(values: &Values<'_>, copies: usize) -> String {
         line("    values[0] = load_relative_at(table, 0), values[1] = load_relative_at(table, 1);".to_owned());
     }
     line("}".to_owned());
-    line("// Tables go round.".to_owned());
-    line("__device__ __forceinline__ u32 next_relative_table(u32 table, u32 ring) {".to_owned());
-    line("    return table == ring + STAGES * RELATIVE_TABLE_BYTES ? ring : table + RELATIVE_TABLE_BYTES;".to_owned());
-    line("}".to_owned());
     text
 }
+
+/// The function that goes on to the next of tables in a ring that has one more than stages.
+pub(crate) const NEXT_TABLE: &str = "// Tables go round.
+__device__ __forceinline__ u32 next_relative_table(u32 table, u32 ring) {
+    return table == ring + STAGES * RELATIVE_TABLE_BYTES ? ring : table + RELATIVE_TABLE_BYTES;
+}
+";
 
 #[cfg(test)]
 mod tests;

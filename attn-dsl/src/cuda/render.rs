@@ -18,6 +18,8 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("forward", include_str!("templates/forward.cu")),
     ("forward_hopper", include_str!("templates/forward_hopper.cu")),
     ("backward_hopper", include_str!("templates/backward_hopper.cu")),
+    ("query_warps", include_str!("templates/query_warps.cu")),
+    ("diagonals", include_str!("templates/diagonals.cu")),
     ("gradient_hopper", include_str!("templates/gradient_hopper.cu")),
     ("query_gradients", include_str!("templates/query_gradients.cu")),
     ("backward_q", include_str!("templates/backward_q.cu")),

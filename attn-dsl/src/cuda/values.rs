@@ -109,16 +109,16 @@ impl<'a> Values<'a> {
 
     /// Makes fields of what `root` needs, seen from a function of a pair that is given the `given` inputs.
     pub(crate) fn demand(&mut self, root: NodeId, given: &[Input]) {
-        self.demand_from(root, given, false);
+        self.demand_from(root, given, false, None);
     }
 
-    /// The same for a function that is also given `Relative`.
-    pub(crate) fn demand_of_pair(&mut self, root: NodeId) {
-        self.demand_from(root, &[], true);
+    /// The same for a function that is also given `Relative`, and the value of a node if it is.
+    pub(crate) fn demand_of_pair(&mut self, root: NodeId, given: Option<NodeId>) {
+        self.demand_from(root, &[], true, given);
     }
 
-    fn demand_from(&mut self, root: NodeId, given: &[Input], of_pair: bool) {
-        if self.is_constant(root) || self.places.contains_key(&root) {
+    fn demand_from(&mut self, root: NodeId, given: &[Input], of_pair: bool, given_node: Option<NodeId>) {
+        if self.is_constant(root) || self.places.contains_key(&root) || given_node == Some(root) {
             return;
         }
         if let Some(&at_distance) = self.relatives.get(&root).filter(|_| of_pair) {
@@ -142,7 +142,7 @@ impl<'a> Values<'a> {
             Some(place) => self.field(root, place),
             None => {
                 for operand in self.graph.op(root).operands() {
-                    self.demand_from(operand, given, of_pair);
+                    self.demand_from(operand, given, of_pair, given_node);
                 }
             }
         }
@@ -349,11 +349,7 @@ impl<'a> Values<'a> {
 
     /// The same for a function that is also given `Relative`.
     pub(crate) fn body_of_pair(&self, roots: &[NodeId], given: &[(Input, &str)]) -> (Vec<String>, Vec<String>) {
-        let mut known = self.known_fields();
-        let relative = Place::Relative.instance();
-        known.extend(self.relative_names.iter().map(|(id, name)| (*id, format!("{relative}.{name}"))));
-        self.know_inputs(&mut known, given);
-        self.emitter(known).emit(roots)
+        self.emitter(self.known_of_pair(given)).emit(roots)
     }
 
     /// The same for a function that is also given the value of a node.
@@ -363,10 +359,18 @@ impl<'a> Values<'a> {
         given: &[(Input, &str)],
         (node, name): (NodeId, &str),
     ) -> (Vec<String>, Vec<String>) {
-        let mut known = self.known_fields();
-        self.know_inputs(&mut known, given);
+        let mut known = self.known_of_pair(given);
         known.insert(node, name.to_owned());
         self.emitter(known).emit(roots)
+    }
+
+    /// What functions of pairs know.
+    fn known_of_pair(&self, given: &[(Input, &str)]) -> HashMap<NodeId, String> {
+        let mut known = self.known_fields();
+        let relative = Place::Relative.instance();
+        known.extend(self.relative_names.iter().map(|(id, name)| (*id, format!("{relative}.{name}"))));
+        self.know_inputs(&mut known, given);
+        known
     }
 
     /// The fields of the tile, the row and the column, by node.
@@ -447,6 +451,14 @@ impl<'a> Values<'a> {
         let signature =
             format!("float {name}(const Arguments& arguments, const Tile& tile, int {position}, {whole}{origin})");
         let (statements, values) = self.loaded(place, &[root], relative);
+        function(&signature, &statements, &values[0])
+    }
+
+    /// An integer function of a distance, of an expression at query 0.
+    pub(crate) fn distance_function(&self, root: NodeId, name: &str) -> String {
+        let signature =
+            format!("int {name}(const Arguments& arguments, const Tile& tile, int distance, float distance_as_float)");
+        let (statements, values) = self.loaded(Place::Relative, &[root], None);
         function(&signature, &statements, &values[0])
     }
 

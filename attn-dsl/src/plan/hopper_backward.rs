@@ -8,7 +8,7 @@
 //!
 //! Invariants: what the schedule does not take is refused with a reason, and the portable schedule takes it; tiles fit shared memory.
 
-use super::hopper::{BARRIER_BYTES_OF_STAGE, CHUNK_ROW_BYTES, WORK_BYTES, chunks, half_on_hopper};
+use super::hopper::{BARRIER_BYTES_OF_STAGE, CHUNK_ROW_BYTES, WORK_BYTES, chunks, half_on_hopper, relative_copy_bytes};
 use super::{Shape, Target};
 
 /// Keys of a tile: two consumers of 64.
@@ -31,11 +31,27 @@ pub(crate) struct HopperBackwardTiles {
     pub(crate) dq_by_rows: bool,
     /// Columns of dq that a consumer computes.
     pub(crate) dq_columns: usize,
+    /// Copies of each value of a distance in shared memory; none where there are no such values.
+    pub(crate) relative_copies: usize,
     /// Registers of a thread of the producer and of a consumer.
     pub(crate) registers: [usize; 2],
     /// Dynamic shared memory of a block, in bytes.
     pub(crate) shared_memory: usize,
 }
+
+/// What a backward kernel keeps in shared memory beside its tiles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HopperBackwardNeeds {
+    /// 4-byte fields of a query.
+    pub(crate) query_fields: usize,
+    /// 4-byte fields of a distance of a query and a key.
+    pub(crate) relative_fields: usize,
+    /// Whether gradients of weights are summed along diagonals.
+    pub(crate) sums_diagonals: bool,
+}
+
+/// Diagonals whose sums a block keeps, eight of each: those of a tile, and those that the tile before has finished.
+pub(crate) const DIAGONALS: usize = 256;
 
 impl HopperBackwardTiles {
     /// Floats of a tile of dq, in the order of the registers that hold it.
@@ -44,12 +60,11 @@ impl HopperBackwardTiles {
     }
 }
 
-/// The tiles of the backward pass, or why there are none. `query_fields` is the number of 4-byte fields of a query that are kept in
-/// shared memory.
+/// The tiles of the backward pass, or why there are none.
 pub(crate) fn hopper_backward(
     shape: Shape,
     target: Target,
-    query_fields: usize,
+    needs: HopperBackwardNeeds,
 ) -> Result<HopperBackwardTiles, &'static str> {
     half_on_hopper(shape, target)?;
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
@@ -60,13 +75,21 @@ pub(crate) fn hopper_backward(
     };
     let dq_columns = if dq_by_rows { shape.padded_head_dim() } else { 64 };
     let tile = |rows: usize, chunks: usize| rows * chunks * CHUNK_ROW_BYTES;
-    let queries = tile(block_q, head + value) + tile(block_q, BLOCK_KV / 64) + block_q * 4 * query_fields;
+    let queries = tile(block_q, head + value) + tile(block_q, BLOCK_KV / 64) + block_q * 4 * needs.query_fields;
     let dq = CONSUMERS * 64 * dq_columns * 4;
-    let barriers = 4 * 8 + 2 * STAGES * BARRIER_BYTES_OF_STAGE;
-    let shared_memory = tile(BLOCK_KV, k_chunks + value) + STAGES * queries + dq + barriers + WORK_BYTES;
-    if shared_memory > target.shared_memory_per_block() {
+    let (diagonals, diagonal_barriers) =
+        if needs.sums_diagonals { (DIAGONALS * 8 * 4, STAGES * BARRIER_BYTES_OF_STAGE) } else { (0, 0) };
+    let barriers = 4 * 8 + 2 * STAGES * BARRIER_BYTES_OF_STAGE + diagonal_barriers;
+    let size = |copies: usize| {
+        let relatives = copies * needs.relative_fields * relative_copy_bytes(block_q, BLOCK_KV);
+        tile(BLOCK_KV, k_chunks + value) + STAGES * (queries + relatives) + dq + diagonals + barriers + WORK_BYTES
+    };
+    // two copies of what varies by distance are read twice as fast
+    let copies = if needs.relative_fields == 0 { [0, 0] } else { [2, 1] };
+    let fits = |copies: &usize| size(*copies) <= target.shared_memory_per_block();
+    let Some(relative_copies) = copies.into_iter().find(fits) else {
         return Err("its tiles need more shared memory than a block has");
-    }
+    };
     Ok(HopperBackwardTiles {
         block_q,
         block_kv: BLOCK_KV,
@@ -75,8 +98,9 @@ pub(crate) fn hopper_backward(
         k_chunks,
         dq_by_rows,
         dq_columns,
+        relative_copies,
         registers: [24, 240],
-        shared_memory,
+        shared_memory: size(relative_copies),
     })
 }
 
@@ -142,6 +166,7 @@ pub(crate) fn hopper_gradient(
 mod tests {
     use super::*;
     use crate::plan::ElementType;
+    use crate::plan::hopper::launched_registers;
 
     #[test]
     fn shapes_up_to_128_have_tiles() {
@@ -149,7 +174,8 @@ mod tests {
             for head_dim in (8..=256).step_by(8) {
                 for value_dim in (8..=256).step_by(8) {
                     let shape = Shape::new(element, head_dim, value_dim).unwrap();
-                    let planned = hopper_backward(shape, Target::Sm90a, 4);
+                    let needs = HopperBackwardNeeds { query_fields: 4, relative_fields: 2, sums_diagonals: true };
+                    let planned = hopper_backward(shape, Target::Sm90a, needs);
                     if head_dim.max(value_dim) > 128 {
                         assert!(planned.unwrap_err().contains("128"), "{shape}");
                         continue;
@@ -158,7 +184,8 @@ mod tests {
                     assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
                     // the tile of dq has a place for every query and column
                     assert!(tiles.dq_tile() >= tiles.block_q * head_dim, "{shape}: {tiles:?}");
-                    assert!(128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]) <= 65536);
+                    let registers = 128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]);
+                    assert!(registers <= launched_registers(tiles.consumers), "{shape}: {tiles:?}");
                 }
             }
         }
@@ -166,7 +193,9 @@ mod tests {
 
     #[test]
     fn others_are_refused() {
-        let refused = |element, target| hopper_backward(Shape::new(element, 64, 64).unwrap(), target, 2).unwrap_err();
+        let refused = |element, target| {
+            hopper_backward(Shape::new(element, 64, 64).unwrap(), target, HopperBackwardNeeds::default()).unwrap_err()
+        };
         assert!(refused(ElementType::F32, Target::Sm90a).contains("f32"));
         assert!(refused(ElementType::Bf16, Target::Sm80).contains("sm_90a"));
     }

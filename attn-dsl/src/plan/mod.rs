@@ -20,7 +20,8 @@ pub use target::Target;
 
 pub(crate) use hopper::{HopperNeeds, HopperTiles, hopper_choices, hopper_forward, relative_copy_bytes};
 pub(crate) use hopper_backward::{
-    GradientOf, HopperBackwardTiles, HopperGradientTiles, hopper_backward, hopper_gradient,
+    DIAGONALS, GradientOf, HopperBackwardNeeds, HopperBackwardTiles, HopperGradientTiles, hopper_backward,
+    hopper_gradient,
 };
 pub(crate) use portable::{TABLE_CHUNK, tiles};
 

@@ -52,10 +52,10 @@ impl KernelExecutor {
             let name = format!("gradient of {}", parameter.name);
             let kind = gradient_kind(parameter)?;
             let of_pairs = match kind {
-                GradientKind::Row | GradientKind::Column if !written(&Argument::Partial(id)) => {
+                GradientKind::Dense => None,
+                _ if !written(&Argument::Partial(id)) => {
                     tile_partial(kernels, id).map(|(block_kv, warps)| kv_len.div_ceil(block_kv) * warps)
                 }
-                _ if !written(&Argument::Partial(id)) => None,
                 GradientKind::Row => Some(q_len),
                 GradientKind::Column => Some(kv_len),
                 GradientKind::Table => {
@@ -63,7 +63,6 @@ impl KernelExecutor {
                     let block = table.map_or(1, |compiled| compiled.source.block_q.max(1) as usize);
                     Some(q_len.div_ceil(block))
                 }
-                GradientKind::Dense => None,
             };
             let of_rows = written(&Argument::RowPartial(id)).then_some(q_len);
             let bytes = shape.iter().product::<usize>() * DType::F32.size();

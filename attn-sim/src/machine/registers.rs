@@ -23,12 +23,8 @@ impl Registers {
     /// What a launch of one block an SM gives each thread.
     pub(crate) fn new(threads: usize) -> Registers {
         let each = (REGISTERS / threads.max(1) as u32 / 8 * 8).min(MOST / 8 * 8 + 8);
-        let warps = threads.div_ceil(WARP);
-        Registers {
-            free: REGISTERS.saturating_sub(each * (warps * WARP) as u32),
-            of_warp: vec![each; warps],
-            waiting: vec![],
-        }
+        // what the launch left of the multiprocessor's registers is no block's
+        Registers { free: 0, of_warp: vec![each; threads.div_ceil(WARP)], waiting: vec![] }
     }
 }
 

@@ -20,7 +20,8 @@ fn found(score: &str) -> (String, Vec<String>) {
     let definition = compile_one(&text).unwrap_or_else(|errors| panic!("{}", errors.render(&text, "scored.attn")));
     let lowered = lower(&definition).expect("softmax lowers");
     let mut graph = lowered.graph.clone();
-    let (root, relatives) = find(&mut graph, lowered.forward.pair);
+    let (roots, relatives) = find(&mut graph, &[lowered.forward.pair]);
+    let root = roots[0];
     let parameters: Vec<&str> = definition.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
     let print = |id| print_expression_with(&graph, id, Names { parameters: &parameters, sizes: &[] });
     let mut texts: Vec<String> = relatives.values().map(|&id| print(id)).collect();
@@ -161,7 +162,8 @@ proptest! {
     fn gathering_keeps_the_value(steps in steps(), place in places()) {
         let mut drawn = draw(&steps);
         let root = with_distances(&mut drawn.graph, drawn.root);
-        let (regrouped, _) = find(&mut drawn.graph, root);
+        let (regrouped, _) = find(&mut drawn.graph, &[root]);
+        let regrouped = regrouped[0];
         let (a, b) = (evaluate(&drawn.graph, root, &place).float(), evaluate(&drawn.graph, regrouped, &place).float());
         prop_assume!(crate::ir::random::is_regular(&drawn.graph, root, &place));
         prop_assert!((a - b).abs() <= 1e-6 * (1.0 + a.abs()), "{a} became {b}");

@@ -3,6 +3,10 @@ struct Full { static constexpr bool partial = false; };
 struct Partial { static constexpr bool partial = true; };
 struct More { static constexpr bool last = false; };
 struct Last { static constexpr bool last = true; };
+//% if tables
+
+//% include "diagonals"
+//% endif
 // A tile of keys of one head of k and v; after the last one, a tile of no head.
 struct Work {
     int kv_tile, kv_head, batch;
@@ -45,21 +49,37 @@ attn_backward(const __grid_constant__ Arguments arguments) {
     const u32 k_tile = shared_address(shared), v_tile = k_tile + K_TILE_BYTES;
     const u32 q_ring = v_tile + V_TILE_BYTES, do_ring = q_ring + STAGES * Q_TILE_BYTES;
     const u32 ds_ring = do_ring + STAGES * DO_TILE_BYTES, dq_tile = ds_ring + STAGES * DS_TILE_BYTES;
+    //% set free = "dq_tile + DQ_TILE_BYTES"
     //% if stage_queries
-    const u32 query_ring = dq_tile + DQ_TILE_BYTES, kv_full = query_ring + STAGES * QUERY_RING_BYTES;
-    //% else
-    const u32 kv_full = dq_tile + DQ_TILE_BYTES;
+    const u32 query_ring = @{ free };
+    //% set free = "query_ring + STAGES * QUERY_RING_BYTES"
     //% endif
+    //% if relatives
+    const u32 relative_ring = @{ free };
+    //% set free = "relative_ring + STAGES * RELATIVE_TABLE_BYTES"
+    //% endif
+    //% if tables
+    const u32 sums = @{ free };
+    //% set free = "sums + DIAGONALS * 32"
+    //% endif
+    const u32 kv_full = @{ free };
     const u32 kv_empty = kv_full + 8, work_full = kv_empty + 8, work_empty = work_full + 8;
     // of stage i, 8 i bytes on
     const u32 q_full = work_empty + 8, q_empty = q_full + 8 * STAGES, do_full = q_empty + 8 * STAGES, do_empty = do_full + 8 * STAGES;
+    //% if tables
+    const u32 ds_full = do_empty + 8 * STAGES, ds_empty = ds_full + 8 * STAGES, work_slot = ds_empty + 8 * STAGES;
+    //% else
     const u32 work_slot = do_empty + 8 * STAGES;
+    //% endif
 
     if (threadIdx.x == 0) {
         mbarrier_init(kv_full, 1), mbarrier_init(kv_empty, 1);
-        mbarrier_init(work_full, 1), mbarrier_init(work_empty, 1 + @{ "QUERY_WARPS + " if stage_queries else "" }4 * CONSUMERS);
-        for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(q_full + 8 * stage, 1@{ " + QUERY_WARPS" if stage_queries else "" }), mbarrier_init(q_empty + 8 * stage, CONSUMERS);
+        mbarrier_init(work_full, 1), mbarrier_init(work_empty, 1 + @{ "QUERY_WARPS + " if by_query or tables else "" }4 * CONSUMERS);
+        for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(q_full + 8 * stage, 1@{ " + QUERY_WARPS" if by_query else "" }), mbarrier_init(q_empty + 8 * stage, CONSUMERS);
         for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(do_full + 8 * stage, 1), mbarrier_init(do_empty + 8 * stage, CONSUMERS);
+        //% if tables
+        for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(ds_full + 8 * stage, 4 * CONSUMERS), mbarrier_init(ds_empty + 8 * stage, QUERY_WARPS);
+        //% endif
         mbarrier_init_fence();
     }
     __syncthreads();
@@ -160,32 +180,8 @@ attn_backward(const __grid_constant__ Arguments arguments) {
             //% endif
             return;
         }
-        //% if stage_queries
-        if (role >= 4 - QUERY_WARPS) {   // computes what varies by query
-            RingPlace place = {0, 1};
-            for (u32 parity = 0;; parity ^= 1) {
-                mbarrier_wait(work_full, parity);
-                const Work work = load_work(work_slot);
-                __syncwarp();
-                if (lane == 0) mbarrier_arrive(work_empty);
-                if (work.kv_head < 0) break;
-                for (int head = work.kv_head * arguments.group; head < (work.kv_head + 1) * arguments.group; ++head) {
-                    const int batch = work.batch;
-                    const Tile tile = load_tile_values(arguments, batch, head);
-                    const QueryTiles tiles = query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile));
-                    for (int q_tile = tiles.last - 1; q_tile >= tiles.first; --q_tile, advance(place, STAGES)) {
-                        mbarrier_wait(q_empty + 8 * place.stage, place.parity);
-                        for (int column = threadIdx.x - 32 * (4 - QUERY_WARPS); column < BLOCK_Q; column += 32 * QUERY_WARPS) {
-                            // positions past the end read what the last one has; nothing of theirs is used
-                            const int q = min(q_tile * BLOCK_Q + column, q_len - 1);
-                            store_query(query_ring + place.stage * QUERY_RING_BYTES, column, load_query(arguments, tile, q, (float)q));
-                        }
-                        __syncwarp();
-                        if (lane == 0) mbarrier_arrive(q_full + 8 * place.stage);
-                    }
-                }
-            }
-        }
+        //% if by_query or tables
+        //% include "query_warps"
         //% endif
         return;
     }
@@ -248,6 +244,17 @@ attn_backward(const __grid_constant__ Arguments arguments) {
         if (threadIdx.x % 128 == 0) mbarrier_arrive(empty);
     };
 
+    //% if relatives
+    // a thread's columns have distances 8 apart, its two rows as well
+    const u32 my_distances = (BLOCK_KV + lane % 4 * 2 - warp_row - lane / 4) * 4@{ " + lane / 4 % 2 * (RELATIVE_COPY_BYTES - 4)" if relative_copies > 1 else "" };
+    auto read_relatives = [&](Relative (&relative)[2][2], int stage, int n) {   // of keys r and queries 8 n + c
+        const u32 table = relative_ring + stage * RELATIVE_TABLE_BYTES + my_distances;
+        if (n == 0) load_relatives(relative[1], table - 8 * 4);
+        else relative[1][0] = relative[0][0], relative[1][1] = relative[0][1];
+        load_relatives(relative[0], table + n * (8 * 4));
+    };
+
+    //% endif
     RingPlace place = {0, 0};   // of the tile of queries: in all rings the same
     u32 ds_tile = ds_ring;
     for (u32 parity = 0;; parity ^= 1) {
@@ -299,18 +306,31 @@ attn_backward(const __grid_constant__ Arguments arguments) {
                 //% if inline_queries
                 const float first_q_as_float = first_q;
                 //% endif
+                //% if sigmoid
+                float squares[2] = {0.f, 0.f};
+                //% endif
+                //% if weight_relatives
+                Relative relative[2][2];
+                //% endif
 #pragma unroll
                 for (int n = 0; n < BLOCK_Q / 8; ++n) {
                     @{ weight_columns }
+                    //% if weight_relatives
+                    read_relatives(relative, stage, n);
+                    //% endif
 #pragma unroll
                     for (int e = 0; e < 4; ++e) {
                         const int i = 4 * n + e;
                         const bool live = !decltype(kind)::partial || is_live_at(i, first_q, seen, query[e % 2], key[e / 2]);
-                        //% if split
-                        const float probability = backward_probability(@{ weight_arguments }s[i], tile, query[e % 2], key[e / 2]);
+                        //% if sigmoid
+                        const float y = exp2_approx(sigmoid_exponent(@{ weight_arguments }s[i], tile, query[e % 2], key[e / 2]@{ ", relative[e / 2][e % 2]" if weight_relatives else "" }));
+                        s[i] = live ? y : 0.f;
+                        squares[e % 2] = fmaf(s[i], s[i], squares[e % 2]);
+                        //% elif split
+                        const float probability = backward_probability(@{ weight_arguments }s[i], tile, query[e % 2], key[e / 2]@{ ", relative[e / 2][e % 2]" if weight_relatives else "" });
                         s[i] = live ? probability : 0.f;
                         //% else
-                        const Pair pair = backward_pair(@{ pair_arguments }s[i], dp[i], tile, query[e % 2], key[e / 2]);
+                        const Pair pair = backward_pair(@{ pair_arguments }s[i], dp[i], tile, query[e % 2], key[e / 2]@{ ", relative[e / 2][e % 2]" if weight_relatives else "" });
                         s[i] = live ? pair.probability : 0.f;
                         dp[i] = live ? pair.product_grad@{ " * pair_scale" if scale_pairs else "" } : 0.f;
                         //% for parameter in sums
@@ -319,6 +339,19 @@ attn_backward(const __grid_constant__ Arguments arguments) {
                         //% endif
                     }
                 }
+                //% if sigmoid
+                // a weight is y / (1 + y): where all y are small, y - y^2 is as good as rounding, beyond a reciprocal is needed
+                if (__all_sync(~0u, squares[0] + squares[1] < @{ small_squares })) {
+#pragma unroll
+                    for (int i = 0; i < BLOCK_Q / 2; ++i) s[i] = fmaf(-s[i], s[i], s[i]);
+                } else {
+#pragma unroll
+                    for (int i = 0; i < BLOCK_Q / 2; ++i) {
+                        const float y = s[i] > 16777216.f ? 16777216.f : s[i];
+                        s[i] = y * reciprocal_approx(1.f + y);
+                    }
+                }
+                //% endif
             };
             //% if split
             auto differentiate = [&](const float (&s)[BLOCK_Q / 2], float (&dp)[BLOCK_Q / 2], int stage, auto kind) {   // dp becomes the gradient of the products
@@ -328,14 +361,20 @@ attn_backward(const __grid_constant__ Arguments arguments) {
                 //% if inline_queries
                 const float first_q_as_float = first_q;
                 //% endif
+                //% if gradient_relatives
+                Relative relative[2][2];
+                //% endif
 #pragma unroll
                 for (int n = 0; n < BLOCK_Q / 8; ++n) {
                     @{ gradient_columns }
+                    //% if gradient_relatives
+                    read_relatives(relative, stage, n);
+                    //% endif
 #pragma unroll
                     for (int e = 0; e < 4; ++e) {
                         const int i = 4 * n + e;
                         const bool live = !decltype(kind)::partial || is_live_at(i, first_q, seen, query[e % 2], key[e / 2]);
-                        const Pair pair = backward_pair(@{ pair_arguments }s[i], dp[i], tile, query[e % 2], key[e / 2]);
+                        const Pair pair = backward_pair(@{ pair_arguments }s[i], dp[i], tile, query[e % 2], key[e / 2]@{ ", relative[e / 2][e % 2]" if gradient_relatives else "" });
                         dp[i] = live ? pair.product_grad@{ " * pair_scale" if scale_pairs else "" } : 0.f;
                         //% for parameter in sums
                         grad_@{ parameter.name }@{ "[e / 2]" if parameter.column else "" } += live ? pair.grad_@{ parameter.name } : 0.f;
@@ -349,6 +388,9 @@ attn_backward(const __grid_constant__ Arguments arguments) {
                 for (int i = 0; i < BLOCK_Q / 4; ++i) p_packed[i] = pack(s[2 * i], s[2 * i + 1]);
             };
             auto store_ds = [&](const float (&dp)[BLOCK_Q / 2]) {   // as a tile of queries
+                //% if tables
+                mbarrier_wait(ds_empty + 8 * place.stage, place.parity ^ 1);
+                //% endif
 #pragma unroll
                 for (int i = 0; i < BLOCK_Q / 4; ++i) ds_packed[i] = pack(dp[2 * i], dp[2 * i + 1]);
 #pragma unroll
@@ -357,6 +399,10 @@ attn_backward(const __grid_constant__ Arguments arguments) {
                     store_matrix_x4_transposed(tile_address(ds_tile, Q_CHUNK_BYTES, i * 16 + lane / 16 * 8 + lane % 8, warp_row + lane / 8 % 2 * 8), matrices);
                 }
                 publish_shared();
+                //% if tables
+                __syncwarp();
+                if (lane == 0) mbarrier_arrive(ds_full + 8 * place.stage);
+                //% endif
             };
 
             auto compute_scores = [&](float (&s)[BLOCK_Q / 2]) {

@@ -186,6 +186,12 @@ __device__ __forceinline__ float warp_max(float x) {
     return x;
 }
 //% endif
+//% if needs.load_matrix
+// Four 8 x 8 matrices: lane l gives the address of row l % 8 of matrix l / 8, and gets columns l % 4 * 2 and 1 more of row l / 4.
+__device__ __forceinline__ void load_matrix_x4(u32 (&r)[4], u32 from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(from) : "memory");
+}
+//% endif
 // Four 8 x 8 matrices: lane l gives the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void store_matrix_x4(u32 to, const u32 (&r)[4]) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
