@@ -146,9 +146,10 @@ struct CallName<'a> {
 
 impl fmt::Display for CallName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Problem { dtype, batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim } = self.problem;
+        let Problem { dtype, batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, packing } = self.problem;
         let variant = self.variant;
-        write!(f, "{variant} {dtype} b{batch} h{heads}/{kv_heads} q{q_len} kv{kv_len} d{head_dim}/{value_dim}")
+        write!(f, "{variant} {dtype} b{batch} h{heads}/{kv_heads} q{q_len} kv{kv_len} d{head_dim}/{value_dim}")?;
+        packing.map_or(Ok(()), |packing| write!(f, " packed {}", packing.sequences))
     }
 }
 
@@ -205,6 +206,9 @@ impl Executor for KernelExecutor {
     }
 
     fn forward(&self, call: &Call, plan: Plan) -> Result<Output, Error> {
+        if call.packing.is_some() {
+            return Err(Error::Internal("there are no kernels of packed batches yet".to_owned()));
+        }
         let kernels = match plan {
             Plan::Rules => self.library.forward(&call.problem)?,
             Plan::Autotune => self.tuned_forward(call)?,

@@ -110,7 +110,8 @@ impl List {
         };
         // Layouts and broadcast parameters take turns too.
         let (strided, broadcast) = (at.is_multiple_of(2), at % 3 == 1);
-        let case = Case { shape, dtype: self.dtype, seed: at as u64 + 1, strided, broadcast, spread: 1.0 };
+        let case =
+            Case { shape, dtype: self.dtype, seed: at as u64 + 1, strided, broadcast, spread: 1.0, packed: None };
         self.cases.push(TestCase { mask, case });
     }
 }

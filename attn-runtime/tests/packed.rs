@@ -1,0 +1,184 @@
+//! Packed batches on the host: every sequence is an attention of its own.
+
+mod common;
+
+use attn_runtime::testing::{Arguments, Case, Shape, check_variant};
+use attn_runtime::{Attention, DType, Device, Error, Gradients, Output, Parameters, Tensor};
+
+/// Queries and keys: one, none of both and of either, whole tiles and one more, more queries than keys and fewer.
+const SEQUENCES: &[[usize; 2]] = &[[1, 1], [0, 0], [17, 40], [64, 65], [5, 0], [0, 9], [130, 70], [1, 33]];
+
+fn shape() -> Shape {
+    Shape { batch: 0, heads: 4, kv_heads: 2, q_len: 0, kv_len: 0, head_dim: 8, value_dim: 5 }
+}
+
+fn case() -> Case {
+    Case { shape: shape(), packed: Some(SEQUENCES), ..Case::default() }
+}
+
+#[test]
+fn every_variant_agrees_with_the_oracle() {
+    let mut misses = String::new();
+    for (name, body) in common::VARIANTS {
+        let definition = common::compile(name, body);
+        // longer parameters than the longest sequence, and entries that serve all sequences
+        let cases = [case(), Case { seed: 2, broadcast: true, strided: false, ..case() }];
+        let report = check_variant(&definition, &Device::Cpu, &cases).unwrap();
+        for (case, comparison) in report.failures() {
+            misses += &format!("{name} {case}: {comparison}\n");
+        }
+    }
+    assert!(misses.is_empty(), "\n{misses}");
+}
+
+fn run(attention: &Attention, arguments: &Arguments) -> (Output, Gradients) {
+    let Arguments { q, k, v, parameters, output_grad, statistic_grad, cu_seqlens } = arguments;
+    let packed = cu_seqlens.as_ref().map(|[q, kv]| attention.packed(q, kv).unwrap());
+    let attention = packed.as_ref().unwrap_or(attention);
+    let output = attention.forward(q, k, v, parameters).unwrap();
+    let gradients = attention.backward(q, k, v, parameters, &output, output_grad, statistic_grad.as_ref()).unwrap();
+    (output, gradients)
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.to_f32_vec().unwrap()
+}
+
+/// What a sequence has of the arguments, by itself: `b` is no longer its number, so its entries are taken out.
+fn alone(definition: &attn_dsl::Definition, arguments: &Arguments, sequence: usize, lengths: [usize; 2]) -> Arguments {
+    use attn_dsl::definition::Axis;
+    let start = |side: usize| SEQUENCES[..sequence].iter().map(|lengths| lengths[side]).sum::<usize>();
+    let [queries, keys] = [0, 1].map(|side| move |t: &Tensor| t.narrow(2, start(side), lengths[side]).unwrap());
+    let parameters = definition.parameters.iter().map(|declared| {
+        let tensor = arguments.parameters.get(&declared.name).unwrap().clone();
+        let own = declared.axes.iter().enumerate().fold(tensor, |tensor, (at, axis)| match axis {
+            Axis::Batch => tensor.narrow(at, sequence, 1).unwrap(),
+            Axis::Query => tensor.narrow(at, 0, lengths[0]).unwrap(),
+            Axis::Key => tensor.narrow(at, 0, lengths[1]).unwrap(),
+            _ => tensor,
+        });
+        (declared.name.clone(), own)
+    });
+    Arguments {
+        q: queries(&arguments.q),
+        k: keys(&arguments.k),
+        v: keys(&arguments.v),
+        parameters: parameters.collect(),
+        output_grad: queries(&arguments.output_grad),
+        statistic_grad: arguments.statistic_grad.as_ref().map(queries),
+        cu_seqlens: None,
+    }
+}
+
+/// Calls of one sequence each give the same numbers, and gradients of parameters by sequence and position are in their places.
+#[test]
+fn a_sequence_is_an_attention_of_its_own() {
+    for name in ["softmax", "alibi", "live_sigmoid", "document", "bias", "bias_q", "bias_kv", "batch_kind", "table"] {
+        let definition = common::variant(name);
+        let arguments = case().arguments(&definition).unwrap();
+        for device in [Device::Cpu, Device::Oracle] {
+            let attention = Attention::new(&definition, &device).unwrap();
+            let (output, gradients) = run(&attention, &arguments);
+            let mut rest: Vec<Vec<f64>> =
+                gradients.parameters.iter().map(|(_, tensor)| tensor.to_f64_vec().unwrap()).collect();
+            for (sequence, &lengths) in SEQUENCES.iter().enumerate() {
+                let own = alone(&definition, &arguments, sequence, lengths);
+                let (expected, own_gradients) = run(&attention, &own);
+                let start = |side: usize| SEQUENCES[..sequence].iter().map(|lengths| lengths[side]).sum::<usize>();
+                let part =
+                    |tensor: &Tensor, side: usize| values(&tensor.narrow(2, start(side), lengths[side]).unwrap());
+                let what = format!("{name} on {device}, sequence {sequence}");
+                assert_eq!(part(&output.output, 0), values(&expected.output), "o of {what}");
+                assert_eq!(part(&gradients.q, 0), values(&own_gradients.q), "dq of {what}");
+                assert_eq!(part(&gradients.k, 1), values(&own_gradients.k), "dk of {what}");
+                assert_eq!(part(&gradients.v, 1), values(&own_gradients.v), "dv of {what}");
+                if let (Some(all), Some(own)) = (&output.statistic, &expected.statistic) {
+                    assert_eq!(part(all, 0), values(own), "statistic of {what}");
+                }
+                subtract(&definition, &mut rest, &gradients, &own_gradients, sequence);
+            }
+            for (rest, (parameter, all)) in rest.iter().zip(gradients.parameters.iter()) {
+                let largest = values(all).iter().fold(0.0, |m: f32, x| m.max(x.abs()));
+                let left = rest.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+                assert!(largest > 0.0 && left < 1e-5 * f64::from(largest), "{name} on {device}: {left} of {parameter}");
+            }
+        }
+    }
+}
+
+/// Takes what one sequence adds to gradients of parameters from their sums.
+fn subtract(
+    definition: &attn_dsl::Definition,
+    rest: &mut [Vec<f64>],
+    all: &Gradients,
+    own: &Gradients,
+    sequence: usize,
+) {
+    use attn_dsl::definition::Axis;
+    let learnable = definition.parameters.iter().filter(|declared| declared.learnable);
+    for ((declared, rest), (_, all)) in learnable.zip(rest).zip(all.parameters.iter()) {
+        let own = own.parameters.get(&declared.name).unwrap();
+        for (at, value) in own.to_f64_vec().unwrap().into_iter().enumerate() {
+            let (mut left, mut position, mut stride) = (at, 0, 1);
+            for ((axis, &extent), &own_extent) in declared.axes.iter().zip(all.shape()).zip(own.shape()).rev() {
+                let own_place = left % own_extent;
+                position += if *axis == Axis::Batch { sequence } else { own_place } * stride;
+                left /= own_extent;
+                stride *= extent;
+            }
+            rest[position] -= value;
+        }
+    }
+}
+
+#[test]
+fn no_sequence_has_no_rows() {
+    let definition = common::variant("sink");
+    let arguments = Case { packed: Some(&[]), ..case() }.arguments(&definition).unwrap();
+    for device in [Device::Cpu, Device::Oracle] {
+        let (output, gradients) = run(&Attention::new(&definition, &device).unwrap(), &arguments);
+        assert_eq!(output.output.shape(), [1, 4, 0, 5]);
+        assert_eq!(output.statistic.unwrap().shape(), [1, 4, 0]);
+        assert_eq!(gradients.k.shape(), [1, 2, 0, 8]);
+        assert_eq!(values(gradients.parameters.get("sink").unwrap()), [0.0; 4]);
+    }
+}
+
+fn refuse<T>(result: Result<T, Error>) -> String {
+    match result {
+        Ok(_) => "accepted".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn errors_say_what_to_change() {
+    let zeros = |shape: &[usize]| Tensor::zeros(DType::F32, shape).unwrap();
+    let list = |starts: &[i32]| Tensor::from_i32(&[starts.len()], starts.to_vec()).unwrap();
+    let attention = |name: &str| Attention::new(&common::variant(name), &Device::Cpu).unwrap();
+    let softmax = attention("softmax");
+    let none = Parameters::new();
+    let good = list(&[0, 3, 3, 8]);
+    let forward = |attention: &Attention, q: &[usize], kv: &[usize], parameters: &Parameters| {
+        let packed = attention.packed(&good, &good).unwrap();
+        refuse(packed.forward(&zeros(q), &zeros(kv), &zeros(kv), parameters))
+    };
+    let rows = [1, 2, 8, 4];
+    let int = |shape: &[usize]| none.clone().with("ids", Tensor::zeros(DType::I32, shape).unwrap());
+    let messages = [
+        refuse(softmax.packed(&zeros(&[4]), &good)),
+        refuse(softmax.packed(&list(&[]), &good)),
+        refuse(softmax.packed(&Tensor::from_i32(&[2, 2], vec![0; 4]).unwrap(), &good)),
+        refuse(softmax.packed(&list(&[1, 3, 8]), &good)),
+        refuse(softmax.packed(&good, &list(&[0, 5, 3, 8]))),
+        refuse(softmax.packed(&list(&[0, 8]), &good)),
+        forward(&softmax, &[2, 2, 8, 4], &[2, 2, 8, 4], &none),
+        forward(&softmax, &[1, 2, 9, 4], &rows, &none),
+        forward(&softmax, &rows, &[1, 2, 7, 4], &none),
+        forward(&attention("batch_kind"), &rows, &rows, &none.clone().with("t", zeros(&[2]))),
+        forward(&attention("bias_kv"), &rows, &rows, &none.clone().with("bias", zeros(&[4]))),
+        forward(&attention("bias"), &rows, &rows, &none.clone().with("bias", zeros(&[3, 2, 4, 5]))),
+        forward(&attention("document"), &rows, &rows, &int(&[3, 9])),
+    ];
+    insta::assert_snapshot!(messages.join("\n"));
+}
