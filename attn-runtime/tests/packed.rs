@@ -2,6 +2,8 @@
 
 mod common;
 
+use rayon::prelude::*;
+
 use attn_runtime::testing::{Arguments, Case, Shape, check_variant};
 use attn_runtime::{Attention, DType, Device, Error, Gradients, Output, Parameters, Tensor};
 
@@ -128,6 +130,49 @@ fn subtract(
             }
             rest[position] -= value;
         }
+    }
+}
+
+/// The generated kernels: a tile of queries and one row, of which the next sequence has more than its tile of keys.
+const SIMULATED: &[[usize; 2]] = &[[1, 1], [0, 0], [17, 40], [5, 0], [0, 9], [129, 70], [1, 33], [64, 64]];
+
+/// Every kind of parameter and mask, and what rows keep.
+const KINDS: [&str; 16] = [
+    "sink_query",
+    "alibi_const",
+    "bias",
+    "bias_kv",
+    "bias_q",
+    "table",
+    "table_named",
+    "table_clamped",
+    "live_sigmoid",
+    "relu_causal",
+    "prefix",
+    "document",
+    "checkers",
+    "batch_kind",
+    "largest",
+    "all_masked",
+];
+
+#[test]
+fn kernels_agree_with_the_oracle() {
+    let misses: Vec<String> = KINDS.par_iter().flat_map_iter(|name| simulated(name)).collect();
+    assert!(misses.is_empty(), "\n{}", misses.join("\n"));
+}
+
+fn simulated(name: &str) -> Vec<String> {
+    let definition = common::variant(name);
+    let shape = Shape { head_dim: 16, value_dim: 8, heads: 2, kv_heads: 1, ..shape() };
+    let case = Case { shape, dtype: DType::F16, packed: Some(SIMULATED), ..case() };
+    let cases = [case, Case { seed: 2, broadcast: true, strided: false, ..case }];
+    match check_variant(&definition, &Device::sim(1), &cases) {
+        Ok(report) => {
+            let missed = report.failures().map(|(case, comparison)| format!("{name} {case}: {comparison}"));
+            missed.collect()
+        }
+        Err(error) => vec![format!("{name}: {error}")],
     }
 }
 
