@@ -176,6 +176,53 @@ fn simulated(name: &str) -> Vec<String> {
     }
 }
 
+/// More sequences than a warp looks at together, most of them shorter than a tile, some without rows.
+#[test]
+fn kernels_find_one_of_many_sequences() {
+    let lengths: Vec<[usize; 2]> = (0..75).map(|i| [i % 4, (i * 5) % 7]).chain([[70, 66]]).collect();
+    let case = Case {
+        shape: Shape { head_dim: 16, value_dim: 16, heads: 2, kv_heads: 1, ..shape() },
+        dtype: DType::BF16,
+        packed: Some(Box::leak(lengths.into_boxed_slice())),
+        ..Case::default()
+    };
+    for name in ["sink", "relu_causal", "table"] {
+        check_variant(&common::variant(name), &Device::sim(3), &[case]).unwrap().assert_passed();
+    }
+}
+
+fn bits(output: &Output, gradients: &Gradients) -> Vec<Vec<u8>> {
+    let tensors = [&output.output, &gradients.q, &gradients.k, &gradients.v];
+    let parameters = gradients.parameters.iter().map(|(_, tensor)| tensor);
+    tensors.into_iter().chain(parameters).map(|tensor| tensor.to_host().unwrap().to_bytes().unwrap()).collect()
+}
+
+/// Lists on the device are used where they are; other orders of blocks and threads give the same bits.
+#[test]
+fn lists_may_be_on_the_device() {
+    let definition = common::variant("table");
+    let shape = Shape { head_dim: 16, value_dim: 16, heads: 2, kv_heads: 1, ..shape() };
+    let case = Case { shape, dtype: DType::BF16, packed: Some(SIMULATED), ..Case::default() };
+    let arguments = case.arguments(&definition).unwrap();
+    let results = [false, true].map(|on_device| {
+        let device = Device::sim(u64::from(on_device));
+        let moved = |tensor: &Tensor| tensor.to_device(&device).unwrap();
+        let lists = arguments.cu_seqlens.as_ref().unwrap();
+        let on_device = Arguments {
+            q: moved(&arguments.q),
+            k: moved(&arguments.k),
+            v: moved(&arguments.v),
+            parameters: arguments.parameters.to_device(&device).unwrap(),
+            output_grad: moved(&arguments.output_grad),
+            statistic_grad: arguments.statistic_grad.as_ref().map(moved),
+            cu_seqlens: Some(if on_device { [moved(&lists[0]), moved(&lists[1])] } else { lists.clone() }),
+        };
+        let (output, gradients) = run(&Attention::new(&definition, &device).unwrap(), &on_device);
+        bits(&output, &gradients)
+    });
+    assert!(results[0] == results[1]);
+}
+
 #[test]
 fn no_sequence_has_no_rows() {
     let definition = common::variant("sink");
@@ -187,6 +234,10 @@ fn no_sequence_has_no_rows() {
         assert_eq!(gradients.k.shape(), [1, 2, 0, 8]);
         assert_eq!(values(gradients.parameters.get("sink").unwrap()), [0.0; 4]);
     }
+    let shape = Shape { head_dim: 16, value_dim: 16, ..shape() };
+    check_variant(&definition, &Device::sim(0), &[Case { shape, packed: Some(&[]), ..case() }])
+        .unwrap()
+        .assert_passed();
 }
 
 fn refuse<T>(result: Result<T, Error>) -> String {

@@ -62,6 +62,7 @@ fn emit_prints_or_writes_kernels() {
     let shape = ["--dtype", "f16", "--head-dim", "64", "--value-dim", "32", "--target", "sm_80"];
     let other = attn(&[&["emit", "sink", "--pass", "forward"], &shape[..]].concat()).ended(0).says("__global__").out;
     assert_ne!(shown, other);
+    attn(&["emit", "sink", "--pass", "backward", "--packed"]).ended(0).says("cu_seqlens_q").says("packed batch");
 
     let folder = tempfile::tempdir().unwrap();
     let kernels = folder.path().join("kernels");
