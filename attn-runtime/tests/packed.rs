@@ -158,16 +158,39 @@ const KINDS: [&str; 16] = [
 
 #[test]
 fn kernels_agree_with_the_oracle() {
-    let misses: Vec<String> = KINDS.par_iter().flat_map_iter(|name| simulated(name)).collect();
+    let misses: Vec<String> = KINDS.par_iter().flat_map_iter(|name| simulated(name, &common::variant(name))).collect();
     assert!(misses.is_empty(), "\n{}", misses.join("\n"));
 }
 
-fn simulated(name: &str) -> Vec<String> {
-    let definition = common::variant(name);
+/// Parameters that are read by sequence, and at positions that a sequence does not have: these are its last one, or nothing where it
+/// has none, whatever a longer parameter holds there.
+const READS: [(&str, &str); 4] = [
+    ("table_by_sequence", "table: f32[b, h, 9], score: |s, b, h, q, kv| s + table[b, h, q - kv + 4]"),
+    ("sink_by_sequence", "sink: f32[b], normalizer: sum + exp(sink[b])"),
+    ("next_key", "const gain: f32[b, kv], score: |s, b, h, q, kv| s * gain[b, kv + 1], mask: causal"),
+    (
+        "last_key",
+        "const gain: f32[kv], score: |s, b, h, q, kv| s * gain[kv_len + 7], normalizer: sum + abs(gain[kv_len - 1])",
+    ),
+];
+
+#[test]
+fn reads_stay_within_their_sequence() {
+    let check = |&(name, body): &(&str, &str)| {
+        let definition = common::compile(name, body);
+        let cpu = check_variant(&definition, &Device::Cpu, &[case()]).unwrap();
+        let misses = cpu.failures().map(|(case, comparison)| format!("{name} {case}: {comparison}"));
+        misses.chain(simulated(name, &definition)).collect::<Vec<_>>()
+    };
+    let misses: Vec<String> = READS.par_iter().flat_map_iter(check).collect();
+    assert!(misses.is_empty(), "\n{}", misses.join("\n"));
+}
+
+fn simulated(name: &str, definition: &attn_dsl::Definition) -> Vec<String> {
     let shape = Shape { head_dim: 16, value_dim: 8, heads: 2, kv_heads: 1, ..shape() };
     let case = Case { shape, dtype: DType::F16, packed: Some(SIMULATED), ..case() };
     let cases = [case, Case { seed: 2, broadcast: true, strided: false, ..case }];
-    match check_variant(&definition, &Device::sim(1), &cases) {
+    match check_variant(definition, &Device::sim(1), &cases) {
         Ok(report) => {
             let missed = report.failures().map(|(case, comparison)| format!("{name} {case}: {comparison}"));
             missed.collect()
@@ -188,6 +211,19 @@ fn kernels_find_one_of_many_sequences() {
     };
     for name in ["sink", "relu_causal", "table"] {
         check_variant(&common::variant(name), &Device::sim(3), &[case]).unwrap().assert_passed();
+    }
+}
+
+/// Tiles of 48, 64 and 128 rows that end with their sequence, one before and one behind, from wherever it begins.
+#[test]
+fn sequences_end_around_tiles() {
+    const AROUND: &[[usize; 2]] =
+        &[[47, 129], [128, 48], [65, 63], [127, 49], [64, 64], [129, 47], [63, 127], [48, 128]];
+    let shape = |head_dim| Shape { head_dim, value_dim: head_dim, heads: 1, kv_heads: 1, ..shape() };
+    let definition = common::variant("sink");
+    for (head_dim, dtype) in [(128, DType::BF16), (64, DType::F16), (16, DType::F32)] {
+        let case = Case { shape: shape(head_dim), dtype, packed: Some(AROUND), ..Case::default() };
+        check_variant(&definition, &Device::sim(4), &[case]).unwrap().assert_passed();
     }
 }
 
