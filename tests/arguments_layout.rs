@@ -74,12 +74,12 @@ fn declarations_have_the_layout_that_is_packed() {
     let mut sources: Vec<String> = definitions
         .iter()
         .flat_map(|definition| {
-            // the first has tensors, the second their maps
-            let of = |target| {
+            // the first has tensors, the second their maps, the third sequences
+            let of = |target, shape| {
                 let kernels = generated_kernels(definition, shape, target).expect("kernels");
                 kernels.distinct().map(|kernel| assertions(definition, kernel)).collect::<Vec<_>>()
             };
-            [of(Target::Sm80), of(Target::Sm90a)].concat()
+            [of(Target::Sm80, shape), of(Target::Sm90a, shape), of(Target::Sm80, shape.packed())].concat()
         })
         .collect();
     // one declaration after the same prelude needs one look

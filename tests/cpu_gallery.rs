@@ -43,6 +43,24 @@ fn f16() {
     check_gallery(DType::F16, "none", |_| true);
 }
 
+/// Queries and keys of packed sequences: one, none, tiles that are not whole, whole and one more, several.
+const PACKED: &[[usize; 2]] = &[[1, 1], [0, 0], [17, 128], [128, 17], [129, 129], [0, 5], [5, 0], [300, 140]];
+
+/// Sequences of different lengths, without padding.
+#[test]
+fn packed() {
+    let mut misses = String::new();
+    for entry in gallery::all() {
+        let definition = (entry.definition)();
+        let attention = Attention::new(definition, &Device::Cpu).unwrap();
+        let case = Case { shape: SHAPES[1], packed: Some(PACKED), ..Case::default() };
+        let comparisons = check_arguments(&attention, &gallery_arguments(definition, &case).unwrap()).unwrap();
+        let missed = comparisons.iter().filter(|comparison| !comparison.passed());
+        missed.for_each(|comparison| misses += &format!("{} {case}: {comparison}\n", entry.name));
+    }
+    assert!(misses.is_empty(), "\n{misses}");
+}
+
 /// As most of them are trained: no key ahead of its query.
 #[test]
 fn causal() {

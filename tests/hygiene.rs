@@ -215,6 +215,23 @@ const NAMES: &[&str] = &[
     "grad_table",
 ];
 
+/// What kernels of packed batches have more.
+const PACKED: &[&str] = &[
+    "cu_seqlens_q",
+    "cu_seqlens_kv",
+    "sequences",
+    "total_q",
+    "max_seqlen_q",
+    "max_seqlen_kv",
+    "PackedTile",
+    "find_tile",
+    "place",
+    "sequence",
+    "q_start",
+    "kv_start",
+    "q_tiles",
+];
+
 /// Text that would end a comment, continue a line, or start a directive.
 const DOCS: &[&str] = &[
     "*/ MARK #include <MARK>",
@@ -307,10 +324,13 @@ fn compile_error(kernel: &Kernel, target: Target) -> Option<String> {
 #[test]
 fn hostile_names_and_documentation_compile() {
     let shape = KernelShape::new(ElementType::Bf16, 16, 16).expect("a shape");
-    let errors: Vec<String> = NAMES
-        .par_chunks(9)
+    let names =
+        NAMES.chunks(9).map(|names| (names, shape)).chain(PACKED.chunks(9).map(|names| (names, shape.packed())));
+    let names: Vec<(&[&str], KernelShape)> = names.collect();
+    let errors: Vec<String> = names
+        .par_iter()
         .enumerate()
-        .flat_map(|(index, names)| {
+        .flat_map(|(index, &(names, shape))| {
             let definition = compile(&variant(names, DOCS[index % DOCS.len()]));
             let kernels = generated_kernels(&definition, shape, Target::Sm90a).expect("kernels");
             assert!(kernels.no_backward.is_none());

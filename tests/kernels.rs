@@ -89,6 +89,17 @@ fn the_shared_machinery_once() {
         let kernels = generated_kernels(&variant(of), shape(), target).expect(of);
         texts.push((name.to_owned(), kernels.forward[0].source.clone()));
     }
+    // blocks of packed batches look for their sequence
+    for (name, entry, of) in [
+        ("machinery_forward_packed", "attn_forward", "softcap"),
+        ("machinery_live_keys_packed", "attn_live_keys", "live-keys"),
+        ("machinery_table_grad_packed", "attn_table_grad", "t5bias"),
+        ("machinery_dense_grad_packed", "attn_dense_grad", "dense-bias"),
+    ] {
+        let kernels = generated_kernels(&variant(of), shape().packed(), Target::Sm90a).expect(of);
+        let found = kernels.distinct().find(|kernel| kernel.entry == entry).expect("the variant has this kernel");
+        texts.push((name.to_owned(), found.source.clone()));
+    }
     // where dk and dv do not fit one kernel, f32 is its own machinery
     let shape = KernelShape::new(ElementType::F32, 256, 256).expect("a shape of the kernels");
     let kernels = generated_kernels(&variant("softcap"), shape, Target::Sm90a).expect("softcap");

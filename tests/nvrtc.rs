@@ -46,6 +46,31 @@ fn kernels_under_further_masks_compile() {
     });
 }
 
+/// Sequences of different lengths, without padding.
+#[test]
+fn kernels_of_packed_batches_compile() {
+    let failed: Vec<&str> = gallery::all()
+        .par_iter()
+        .filter_map(|entry| {
+            let check = || {
+                let definition = (entry.definition)();
+                let masked = definition.with_mask("causal & document(documents)").expect("a mask");
+                let shape = KernelShape::new(ElementType::Bf16, 128, 128).expect("a shape").packed();
+                resources(&masked, shape, &[Target::Sm80]);
+                let text = resources(definition, shape, &[Target::Sm86, Target::Sm90a]);
+                if MANY_SHAPES.contains(&entry.name) {
+                    let name = format!("{}-packed", entry.name);
+                    insta::with_settings!({ snapshot_path => "resources", prepend_module_to_snapshot => false, omit_expression => true }, {
+                        insta::assert_snapshot!(name, text);
+                    });
+                }
+            };
+            catch_unwind(AssertUnwindSafe(check)).err().map(|_| entry.name)
+        })
+        .collect();
+    assert!(failed.is_empty(), "see above: {}", failed.join(", "));
+}
+
 fn check(name: &'static str) -> Result<(), &'static str> {
     let definition = (gallery::find(name).expect("a variant of the gallery").definition)();
     let check = || {

@@ -18,9 +18,11 @@ fn generate(
     element: ElementType,
     [head_dim, value_dim]: [usize; 2],
     target: Target,
+    packed: bool,
 ) -> (Definition, GeneratedKernels) {
     let definition = attn::compile_one(text).unwrap_or_else(|errors| panic!("{}", errors.render(text, "random.attn")));
     let shape = KernelShape::new(element, head_dim, value_dim).expect("a shape of the kernels");
+    let shape = if packed { shape.packed() } else { shape };
     let kernels = generated_kernels(&definition, shape, target).unwrap_or_else(|error| panic!("{error}\n{text}"));
     (definition, kernels)
 }
@@ -34,8 +36,9 @@ proptest! {
         element in prop::sample::select(&[ElementType::F32, ElementType::F16, ElementType::Bf16][..]),
         head_dims in [1usize..=32, 1usize..=32].prop_map(|dims| dims.map(|n| 8 * n)),
         target in prop::sample::select(&Target::ALL[..]),
+        packed in any::<bool>(),
     ) {
-        let (_, kernels) = generate(&text, element, head_dims, target);
+        let (_, kernels) = generate(&text, element, head_dims, target, packed);
         prop_assert!(!kernels.forward.is_empty());
         prop_assert!(kernels.no_backward.is_some() || !kernels.backward.is_empty());
         for kernel in kernels.distinct() {
@@ -64,13 +67,18 @@ fn random_variants_compile() {
                 (ElementType::F16, Target::Sm80),
                 (ElementType::F32, Target::Sm90a),
             ][index % 4];
-            let (_, kernels) = generate(text, element, [40, 24], target);
             let compile = |kernel: &attn::compiler::cuda::Kernel| {
                 let compiled =
                     nvrtc_for_tests().compile(&kernel.source, &kernel.file_name, &default_options(target.name()));
                 compiled.err().map(|error| format!("{error}\n{text}\n{}", kernel.variant_part))
             };
-            kernels.distinct().filter_map(compile).collect::<Vec<_>>()
+            // packed batches have kernels of the portable schedule alone
+            let packed: &[bool] = if target == Target::Sm80 { &[false, true] } else { &[false] };
+            let errors = packed.iter().flat_map(|&packed| {
+                let (_, kernels) = generate(text, element, [40, 24], target, packed);
+                kernels.distinct().filter_map(compile).collect::<Vec<_>>()
+            });
+            errors.collect::<Vec<_>>()
         })
         .collect();
     assert!(errors.is_empty(), "{}", errors.join("\n\n"));

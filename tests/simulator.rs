@@ -6,7 +6,7 @@
 
 use attn::sim::{SimDevice, SimOptions};
 use attn::testing::{Case, Expected, Shape, Target, gallery_arguments};
-use attn::{Attention, DType, Device, gallery};
+use attn::{Attention, DType, Definition, Device, gallery};
 use rayon::prelude::*;
 
 /// Each decides another order of threads and another time for every asynchronous copy.
@@ -33,6 +33,10 @@ const RAGGED: [Shape; 2] = [shape([2, 2, 1], [37, 51], [40, 24]), shape([1, 4, 2
 
 /// Rings of k and v that go round, several chunks of columns.
 const LONG: [Shape; 2] = [shape([1, 1, 1], [70, 390], [64, 64]), shape([1, 2, 1], [130, 260], [128, 72])];
+
+/// Queries and keys of packed sequences: one, none of both and of either, whole tiles and one row more, a sequence that begins
+/// in the middle of what would be another's tile.
+const PACKED: &[[usize; 2]] = &[[1, 1], [0, 0], [17, 40], [5, 0], [0, 9], [129, 70], [1, 33], [64, 128]];
 
 /// Runs both passes of every variant, with a mask added, in every shape at every seed.
 #[track_caller]
@@ -61,13 +65,31 @@ fn check(
     let device = |seed| Device::Sim(SimDevice::new(SimOptions::new(seed).target(target)));
     let attention = |&seed: &u64| Attention::new(&definition, &device(seed)).unwrap();
     let attentions: Vec<Attention> = seeds.iter().map(attention).collect();
+    // layouts and broadcast parameters take turns
+    let case = |(at, &shape): (usize, &Shape)| Case {
+        shape,
+        dtype,
+        strided: at % 2 == 0,
+        broadcast: at % 2 == 1,
+        ..Case::default()
+    };
+    let cases: Vec<Case> = shapes.iter().enumerate().map(case).collect();
+    compare(entry, &definition, &attentions, mask, &cases)
+}
+
+/// What was missed in some cases.
+fn compare(
+    entry: &gallery::Entry,
+    definition: &Definition,
+    attentions: &[Attention],
+    mask: &str,
+    cases: &[Case],
+) -> Vec<String> {
     let mut misses = Vec::new();
-    for (at, &shape) in shapes.iter().enumerate() {
-        // layouts and broadcast parameters take turns
-        let case = Case { shape, dtype, strided: at % 2 == 0, broadcast: at % 2 == 1, ..Case::default() };
-        let arguments = gallery_arguments(&definition, &case).unwrap();
+    for case in cases {
+        let arguments = gallery_arguments(definition, case).unwrap();
         let expected = Expected::new(&attentions[0], &arguments).unwrap();
-        for attention in &attentions {
+        for attention in attentions {
             let what = format!("{} {case} mask {mask} on {}", entry.name, attention.device());
             match expected.compare(attention) {
                 Ok(comparisons) => {
@@ -127,6 +149,29 @@ fn f32_ragged() {
 #[test]
 fn fully_masked() {
     check_gallery(DType::F16, "|b, h, q, kv| kv < 0", &RAGGED[..1], &FEW_SEEDS[..1]);
+}
+
+/// Sequences of different lengths, without padding.
+#[track_caller]
+fn check_packed(dtype: DType, mask: &str, head_dims: [usize; 2]) {
+    let check = |entry: &gallery::Entry| {
+        let definition = (entry.definition)().with_mask(mask).unwrap();
+        let attention = Attention::new(&definition, &Device::sim(7)).unwrap();
+        let case = Case { shape: shape([1, 2, 1], [0, 0], head_dims), dtype, packed: Some(PACKED), ..Case::default() };
+        compare(entry, &definition, &[attention], mask, &[case])
+    };
+    let misses: Vec<String> = gallery::all().par_iter().flat_map_iter(check).collect();
+    assert!(misses.is_empty(), "{} missed\n{}", misses.len(), misses.join("\n"));
+}
+
+#[test]
+fn packed() {
+    check_packed(DType::BF16, "none", [64, 64]);
+}
+
+#[test]
+fn packed_in_a_window() {
+    check_packed(DType::F32, "causal & window(20, 0)", [40, 24]);
 }
 
 /// The timelines and the bytes of the output of one forward and backward pass.

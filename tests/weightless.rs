@@ -90,7 +90,7 @@ fn arguments(definition: &Definition, dtype: DType, change: impl Fn(&mut Paramet
 /// All gradients, on the host: dq, dk, dv, then the parameters'.
 fn gradients(device: &Device, definition: &Definition, arguments: &Arguments) -> Vec<(String, Vec<f64>)> {
     let attention = Attention::new(definition, device).unwrap();
-    let Arguments { q, k, v, parameters, output_grad, statistic_grad } = arguments;
+    let Arguments { q, k, v, parameters, output_grad, statistic_grad, .. } = arguments;
     let [q, k, v, output_grad] = [q, k, v, output_grad].map(|tensor| tensor.to_device(device).unwrap());
     let parameters = parameters.to_device(device).unwrap();
     let statistic_grad = statistic_grad.as_ref().map(|tensor| tensor.to_device(device).unwrap());

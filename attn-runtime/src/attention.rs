@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::executor::KernelExecutor;
 use crate::machine::Machine;
 use crate::oracle::OracleExecutor;
+use crate::packing::Packing;
 use crate::parameter::Parameters;
 use crate::plan::{Plan, Tuning};
 use crate::tensor::Tensor;
@@ -102,6 +103,7 @@ pub struct Attention {
     scale: Option<f32>,
     plan: Plan,
     deterministic: bool,
+    packing: Option<Packing>,
     executor: Arc<dyn Executor>,
 }
 
@@ -120,7 +122,8 @@ impl Attention {
             Device::Sim(device) => generated(Arc::new(device.clone()))?,
         };
         let plan = Plan::from_environment();
-        Ok(Attention { definition, device: device.clone(), scale: None, plan, deterministic: true, executor })
+        let device = device.clone();
+        Ok(Attention { definition, device, scale: None, plan, deterministic: true, packing: None, executor })
     }
 
     /// Prepares the variant of a value of a variant's type. Its parameters are still given to each call.
@@ -139,7 +142,52 @@ impl Attention {
     /// masks composed by `&`, `|` and `!`.
     pub fn mask(self, mask: &str) -> Result<Attention, Error> {
         let masked = Attention::new(&self.definition.with_mask(mask)?, &self.device)?;
-        Ok(Attention { scale: self.scale, plan: self.plan, deterministic: self.deterministic, ..masked })
+        let Attention { scale, plan, deterministic, packing, .. } = self;
+        Ok(Attention { scale, plan, deterministic, packing, ..masked })
+    }
+
+    /// The same attention of a packed batch: sequences of different lengths one after the other, without padding.
+    ///
+    /// `cu_seqlens_q` and `cu_seqlens_kv` are i32 `[sequences + 1]`: how many queries and how many keys stand before each sequence,
+    /// then all of them. Sequences may be empty, and may have other lengths in keys than in queries. Calls of what is returned take
+    ///
+    /// * q `[1, h, total_q, d]`, k `[1, h_kv, total_kv, d]` and v `[1, h_kv, total_kv, dv]`, in any layout whose last axis is
+    ///   contiguous: tensors `[total_q, h, d]` as models keep them are views of these;
+    /// * parameters as if every sequence were an entry of the batch: an axis `b` has an entry a sequence, or 1 for all. Axes `q` and
+    ///   `kv` count positions within a sequence: they are at least as long as the longest one, and what lies beyond a sequence's own
+    ///   length it does not read. Gradients there are 0.
+    ///
+    /// They return outputs `[1, h, total_q, dv]`, statistics `[1, h, total_q]`, and gradients in the shapes of what they are of.
+    /// Every sequence is an attention of its own: in expressions `b` is its number, `q` and `kv` are positions within it, `q_len`,
+    /// `kv_len` and `live_keys` are its lengths.
+    ///
+    /// The lists may be on the host or on the attention's device. They are read and checked here, once for all calls of a batch,
+    /// which waits for a device that has them.
+    ///
+    /// # Errors
+    /// When a list is not i32 of rank 1, does not begin with 0 or falls, when they differ in length, or a copy fails. Calls fail
+    /// where a list does not end with the rows of their tensors.
+    ///
+    /// ```
+    /// use attn_runtime::{Attention, DType, Device, Parameters, Tensor};
+    ///
+    /// let variant = attn_dsl::compile_one("struct Causal { mask: causal }")?;
+    /// let attention = Attention::new(&variant, &Device::Cpu)?;
+    /// // three sequences, of 3, 0 and 5 tokens
+    /// let cu_seqlens = Tensor::from_i32(&[4], vec![0, 3, 3, 8])?;
+    /// let q = Tensor::from_f32(&[1, 2, 8, 4], (0..64).map(|i| (i as f32).sin()).collect())?;
+    /// let packed = attention.packed(&cu_seqlens, &cu_seqlens)?.forward(&q, &q, &q, &Parameters::new())?;
+    /// assert_eq!(packed.output.shape(), [1, 2, 8, 4]);
+    ///
+    /// // the last one by itself
+    /// let own = q.narrow(2, 3, 5)?;
+    /// let alone = attention.forward(&own, &own, &own, &Parameters::new())?;
+    /// assert_eq!(packed.output.narrow(2, 3, 5)?.to_f32_vec()?, alone.output.to_f32_vec()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn packed(&self, cu_seqlens_q: &Tensor, cu_seqlens_kv: &Tensor) -> Result<Attention, Error> {
+        let packing = Packing::new(cu_seqlens_q, cu_seqlens_kv, &self.device)?;
+        Ok(Attention { packing: Some(packing), ..self.clone() })
     }
 
     /// Sets how the plans of forward passes are chosen: by rules, by measurement, or by number.
@@ -185,7 +233,8 @@ impl Attention {
 
     /// Computes `[b, h, q, dv]` from q `[b, h, q, d]`, k `[b, h_kv, kv, d]` and v `[b, h_kv, kv, dv]`.
     ///
-    /// `h` is a multiple of `h_kv`; query head `i` reads head `i / (h / h_kv)` of k and v. Lengths may be 0.
+    /// `h` is a multiple of `h_kv`; query head `i` reads head `i / (h / h_kv)` of k and v. Lengths may be 0. For sequences of different
+    /// lengths see [`Attention::packed`].
     pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, parameters: &Parameters) -> Result<Output, Error> {
         self.executor.forward(&self.call([q, k, v], parameters)?, self.plan)
     }
@@ -224,7 +273,8 @@ impl Attention {
     }
 
     fn call(&self, qkv: [&Tensor; 3], parameters: &Parameters) -> Result<Call, Error> {
-        Ok(Call::new(&self.definition, self.scale, self.device.location(), qkv, parameters)?)
+        let packing = self.packing.as_ref();
+        Ok(Call::new(&self.definition, self.scale, self.device.location(), qkv, parameters, packing)?)
     }
 }
 
@@ -235,6 +285,7 @@ fn lower(definition: &Definition) -> Result<Arc<Lowered>, Error> {
 
 impl std::fmt::Debug for Attention {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Attention({} on {})", self.definition.name, self.device)
+        let packed = if self.packing.is_some() { " of a packed batch" } else { "" };
+        write!(f, "Attention({}{packed} on {})", self.definition.name, self.device)
     }
 }

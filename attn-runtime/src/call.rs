@@ -2,10 +2,12 @@
 //!
 //! Invariants of a [`Call`]: q, k and v have rank 4, one float dtype and a contiguous last axis; shapes agree and the number of
 //! query heads is a multiple of the number of key heads; every declared parameter is there, in the order of declaration, with
-//! its type and with extents that fit; every extent is below 2^24, so that indices are exact in f32.
+//! its type and with extents that fit; every extent is below 2^24, so that indices are exact in f32. The sequences of a packed
+//! call have all of its rows.
 
 use attn_dsl::definition::{Axis, Definition};
 
+use crate::packing::{PackedLengths, Packing};
 use crate::parameter::{Parameters, dtype_of};
 use crate::tensor::{DType, Location, Tensor};
 
@@ -47,6 +49,21 @@ pub enum ArgumentError {
         "`output` is not what `forward` of this attention returned: it holds {given} saved rows, {needed} are needed; pass the output of the forward pass on the same device"
     )]
     Saved { given: usize, needed: usize },
+    #[error(
+        "`{tensor}` {}; it must begin with 0, where the first sequence starts",
+        .first.map_or_else(|| "is empty".to_owned(), |first| format!("begins with {first}"))
+    )]
+    FirstStart { tensor: &'static str, first: Option<i32> },
+    #[error(
+        "`{tensor}` falls from {start} to {end} at sequence {sequence}; it must hold the rows before each sequence, then all: sums of lengths"
+    )]
+    FallingStarts { tensor: &'static str, sequence: usize, start: i32, end: i32 },
+    #[error("`{tensor}` ends with {end}, but {of} has {rows} rows; its last entry must be the rows of all sequences")]
+    LastStart { tensor: &'static str, end: usize, of: &'static str, rows: usize },
+    #[error(
+        "`cu_seqlens_q` has {q_entries} entries and `cu_seqlens_kv` has {kv_entries}; both must have one more than there are sequences"
+    )]
+    SequenceCount { q_entries: usize, kv_entries: usize },
     #[error("there is no plan {plan}: the forward pass of these head dimensions has {plans}, counted from 0")]
     Plan { plan: usize, plans: usize },
 }
@@ -74,6 +91,8 @@ pub(crate) struct Problem {
     pub(crate) head_dim: usize,
     /// The last extent of v and of the output.
     pub(crate) value_dim: usize,
+    /// Of a packed batch, whose `batch` is 1 and whose `q_len` and `kv_len` are those of all sequences together.
+    pub(crate) packing: Option<PackedLengths>,
 }
 
 impl Problem {
@@ -104,6 +123,10 @@ pub(crate) struct Call {
     pub(crate) parameters: Vec<Tensor>,
     /// The named run-time lengths, in the order of the definition.
     pub(crate) sizes: Vec<usize>,
+    /// Where the sequences of a packed batch begin.
+    pub(crate) packing: Option<Packing>,
+    /// What `b` is in the first entry of the batch: the number of the sequence where a call is one of a packed batch, else 0.
+    pub(crate) first_batch: usize,
 }
 
 /// The checked arguments that a backward pass takes beside those of the forward pass.
@@ -173,6 +196,29 @@ fn check_extent(
     })
 }
 
+/// The same where more will do: axes of positions in a packed batch serve sequences of all lengths.
+fn check_least(
+    name: &str,
+    tensor: &Tensor,
+    axis: usize,
+    axis_name: &str,
+    needed: usize,
+    why: &str,
+) -> Result<(), ArgumentError> {
+    let extent = tensor.shape()[axis];
+    if extent >= needed {
+        return Ok(());
+    }
+    Err(ArgumentError::Extent {
+        tensor: name.into(),
+        axis,
+        axis_name: axis_name.into(),
+        extent,
+        needed: format!("{needed} or more ({why})"),
+        shape: tensor.shape().to_vec(),
+    })
+}
+
 fn empty_axis(name: &str, tensor: &Tensor, axis: usize, axis_name: &str) -> ArgumentError {
     let shape = tensor.shape().to_vec();
     ArgumentError::Extent {
@@ -186,13 +232,14 @@ fn empty_axis(name: &str, tensor: &Tensor, axis: usize, axis_name: &str) -> Argu
 }
 
 impl Call {
-    /// Checks the arguments of a forward pass for execution at `location`.
+    /// Checks the arguments of a forward pass for execution at `location`: of a packed batch where its sequences are given.
     pub(crate) fn new(
         definition: &Definition,
         scale: Option<f32>,
         location: Location,
         [q, k, v]: [&Tensor; 3],
         parameters: &Parameters,
+        packing: Option<&Packing>,
     ) -> Result<Call, ArgumentError> {
         check_tensor("q", q, "b, h, q, d", location)?;
         check_tensor("k", k, "b, h_kv, kv, d", location)?;
@@ -217,6 +264,7 @@ impl Call {
         if (kv_heads == 0 && heads != 0) || (kv_heads != 0 && heads % kv_heads != 0) {
             return Err(ArgumentError::Group { heads, kv_heads });
         }
+        packing.map_or(Ok(()), |packing| packing.check(q, k))?;
         let problem = Problem {
             dtype: q.dtype(),
             batch: q.shape()[0],
@@ -226,11 +274,13 @@ impl Call {
             kv_len: k.shape()[2],
             head_dim: q.shape()[3],
             value_dim: v.shape()[3],
+            packing: packing.map(Packing::lengths),
         };
         let scale = scale.unwrap_or((1.0 / (problem.head_dim as f64).sqrt()) as f32);
         check_scale(scale)?;
         let (parameters, sizes) = check_parameters(definition, &problem, location, parameters)?;
-        Ok(Call { problem, q: q.clone(), k: k.clone(), v: v.clone(), scale, parameters, sizes })
+        let (q, k, v, packing) = (q.clone(), k.clone(), v.clone(), packing.cloned());
+        Ok(Call { problem, q, k, v, scale, parameters, sizes, packing, first_batch: 0 })
     }
 }
 
@@ -343,14 +393,18 @@ fn check_parameters(
             let axis_name = axis_name(definition, declared_axis);
             let extent = shape[axis];
             let check = |needed, why: &str| check_extent(name, tensor, axis, &axis_name, needed, why);
-            match declared_axis {
-                Axis::Batch if extent != 1 => check(problem.batch, "the batch of q, or 1 for all")?,
-                Axis::Head if extent != 1 => check(problem.heads, "the heads of q, or 1 for all")?,
-                Axis::Batch | Axis::Head => {}
-                Axis::Query => check(problem.q_len, "the length of q")?,
-                Axis::Key => check(problem.kv_len, "the length of k")?,
-                Axis::Fixed(n) => check(*n as usize, "as declared")?,
-                Axis::Named(id) => match &sizes[id.0 as usize] {
+            let at_least = |needed, why: &str| check_least(name, tensor, axis, &axis_name, needed, why);
+            match (declared_axis, problem.packing) {
+                (Axis::Batch | Axis::Head, _) if extent == 1 => {}
+                (Axis::Batch, Some(packing)) => check(packing.sequences, "the number of sequences, or 1 for all")?,
+                (Axis::Batch, None) => check(problem.batch, "the batch of q, or 1 for all")?,
+                (Axis::Head, _) => check(problem.heads, "the heads of q, or 1 for all")?,
+                (Axis::Query, Some(packing)) => at_least(packing.max_seqlen_q, "the longest sequence of q")?,
+                (Axis::Query, None) => check(problem.q_len, "the length of q")?,
+                (Axis::Key, Some(packing)) => at_least(packing.max_seqlen_kv, "the longest sequence of k")?,
+                (Axis::Key, None) => check(problem.kv_len, "the length of k")?,
+                (Axis::Fixed(n), _) => check(*n as usize, "as declared")?,
+                (Axis::Named(id), _) => match &sizes[id.0 as usize] {
                     Some((size, owner)) => check(*size, &format!("that of parameter `{owner}`"))?,
                     None if extent == 0 => return Err(empty_axis(name, tensor, axis, &axis_name)),
                     None => sizes[id.0 as usize] = Some((extent, name.clone())),

@@ -11,6 +11,7 @@ mod error;
 mod executor;
 mod machine;
 mod oracle;
+mod packing;
 mod parameter;
 mod plan;
 #[cfg(feature = "sim")]

@@ -25,9 +25,11 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// That of a call; none where there is nothing to compute.
+    /// That of a call; none where there is nothing to compute, or the batch is packed: its kernels have one plan.
     pub(crate) fn of(problem: &Problem) -> Option<Bucket> {
-        let Problem { dtype, batch, heads, q_len, kv_len, head_dim, value_dim, .. } = *problem;
+        let Problem { dtype, batch, heads, q_len, kv_len, head_dim, value_dim, packing: None, .. } = *problem else {
+            return None;
+        };
         let extents = [q_len, kv_len, batch * heads];
         let extents = (!extents.contains(&0)).then(|| extents.map(usize::next_power_of_two))?;
         Some(Bucket { dtype, head_dim, value_dim, extents })
@@ -154,6 +156,7 @@ mod tests {
             kv_len,
             head_dim: 128,
             value_dim: 64,
+            packing: None,
         };
         let bucket = |q_len, kv_len, batch| Bucket::of(&problem(q_len, kv_len, batch)).map(|bucket| bucket.to_string());
         assert_eq!(bucket(4096, 4097, 2).unwrap(), "bf16 d128/64 q4096 kv8192 bh32");

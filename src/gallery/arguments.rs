@@ -32,7 +32,7 @@ pub fn arguments(definition: &Definition, case: &Case) -> Result<Arguments, Tens
         // Decays: logarithms of factors below 1.
         "Retention" => replace("ln_gamma", &mut |random| -random.uniform(0.01, 0.2))?,
         // Any length, also none and all.
-        "PrefixLm" => replace("length", &mut |random| random.below(case.shape.kv_len + 1) as f64)?,
+        "PrefixLm" => replace("length", &mut |random| random.below(case.longest()[1] + 1) as f64)?,
         _ => {}
     }
     Ok(arguments)

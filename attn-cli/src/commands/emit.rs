@@ -62,6 +62,9 @@ pub(crate) struct Args {
     /// The last extent of v; that of q if not given
     #[arg(long, value_name = "N")]
     value_dim: Option<usize>,
+    /// Kernels of packed batches: sequences of different lengths one after the other, without padding
+    #[arg(long)]
+    packed: bool,
     /// The plan of the forward pass by its number, 0 if not given; `list` prints the plans there are
     #[arg(long, value_name = "N|list")]
     plan: Option<PlanName>,
@@ -77,6 +80,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
     let definition = args.variant.resolve()?;
     let target = Target::parse(&args.target)?;
     let shape = Shape::new(args.dtype.element(), args.head_dim, args.value_dim.unwrap_or(args.head_dim))?;
+    let shape = if args.packed { shape.packed() } else { shape };
     let lowered = lower(&definition).with_context(|| format!("`{}` cannot be computed", definition.name))?;
     let kernels = match (args.pass, args.plan) {
         (Pass::Forward, None) => cuda::forward(&lowered, shape, target)?,

@@ -1,7 +1,8 @@
 //! `attn run`: a variant on tensors of a file.
 //!
-//! In: `q`, `k`, `v`, for the backward pass `do` and optionally `dstatistic`, and the parameters by name. Out: `o`, `statistic` where
-//! the variant has one, and `dq`, `dk`, `dv` and `d_NAME` of every learnable parameter.
+//! In: `q`, `k`, `v`, for the backward pass `do` and optionally `dstatistic`, of a packed batch `cu_seqlens_q` and `cu_seqlens_kv`, and
+//! the parameters by name. Out: `o`, `statistic` where the variant has one, and `dq`, `dk`, `dv` and `d_NAME` of every learnable
+//! parameter.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -22,7 +23,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     variant: VariantArgs,
     /// Tensors by name: q [b, h, q, d], k [b, h_kv, kv, d], v [b, h_kv, kv, dv], do [b, h, q, dv], dstatistic [b, h, q], and the
-    /// variant's parameters
+    /// variant's parameters; with cu_seqlens_q and cu_seqlens_kv [sequences + 1], integers, b is 1 and the sequences are packed
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
     /// Where the results go
@@ -42,7 +43,7 @@ pub(crate) struct Args {
 }
 
 /// The names that are no parameters.
-const ARGUMENTS: [&str; 5] = ["q", "k", "v", "do", "dstatistic"];
+const ARGUMENTS: [&str; 7] = ["q", "k", "v", "do", "dstatistic", "cu_seqlens_q", "cu_seqlens_kv"];
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
     let definition = args.variant.resolve()?;
@@ -88,12 +89,16 @@ fn compute(args: &Args, definition: &Definition, device: &Device) -> Result<Vec<
         inputs.insert(name, tensor);
     }
     let mut argument = |name: &str| inputs.remove(name);
-    let [q, k, v, output_grad, statistic_grad] = ARGUMENTS.map(&mut argument);
+    let [q, k, v, output_grad, statistic_grad, cu_seqlens_q, cu_seqlens_kv] = ARGUMENTS.map(&mut argument);
     let needed = |tensor: Option<Tensor>, name: &str| {
         tensor.with_context(|| format!("{} has no tensor `{name}`; add it", args.inputs.display()))
     };
     let (q, k, v) = (needed(q, "q")?, needed(k, "k")?, needed(v, "v")?);
     let parameters: Parameters = inputs.into_iter().collect();
+    if cu_seqlens_q.is_some() || cu_seqlens_kv.is_some() {
+        let lists = [needed(cu_seqlens_q, "cu_seqlens_q")?, needed(cu_seqlens_kv, "cu_seqlens_kv")?];
+        attention = attention.packed(&lists[0], &lists[1])?;
+    }
 
     let output = attention.forward(&q, &k, &v, &parameters)?;
     let mut results = vec![("o".to_owned(), output.output.clone())];

@@ -62,6 +62,7 @@ fn emit_prints_or_writes_kernels() {
     let shape = ["--dtype", "f16", "--head-dim", "64", "--value-dim", "32", "--target", "sm_80"];
     let other = attn(&[&["emit", "sink", "--pass", "forward"], &shape[..]].concat()).ended(0).says("__global__").out;
     assert_ne!(shown, other);
+    attn(&["emit", "sink", "--pass", "backward", "--packed"]).ended(0).says("cu_seqlens_q").says("packed batch");
 
     let folder = tempfile::tempdir().unwrap();
     let kernels = folder.path().join("kernels");
@@ -97,13 +98,13 @@ fn emit_prints_or_writes_kernels() {
 #[test]
 fn selftest_passes_on_the_cpu() {
     let run = attn(&["selftest", "--quick", "--only", "^softmax/", "--device", "cpu"]).ended(0);
-    let run = run.says("| softmax | f32 ").says("| softmax | bf16 ").says("cpu: 3 variants and types, 6 cases");
+    let run = run.says("| softmax | f32 ").says("| softmax | bf16 ").says("cpu: 3 variants and types, 9 cases");
     assert!(!run.out.contains("softmax-1"), "{}", run.out);
     let run = attn(&["selftest", "--only", "^(prefix-lm|retention)/", "--dtype", "f32", "--device", "cpu", "--json"])
         .ended(0);
     let rows: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), 2);
-    assert!(rows.iter().all(|row| row["passed"] == true && row["dtype"] == "f32" && row["cases"] == 10), "{}", run.out);
+    assert!(rows.iter().all(|row| row["passed"] == true && row["dtype"] == "f32" && row["cases"] == 12), "{}", run.out);
     let error = rows[0]["errors"]["dq"].as_f64().unwrap();
     assert!(error > 0.0 && error <= rows[0]["tolerances"]["dq"].as_f64().unwrap());
     let strict = ["selftest", "--quick", "--only", "^sink/f16", "--device", "cpu", "--tolerance", "1e-6"];

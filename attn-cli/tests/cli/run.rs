@@ -40,6 +40,34 @@ fn cpu_and_oracle_agree_in_both_passes() {
 }
 
 #[test]
+fn sequences_are_packed_where_the_file_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = |heads: usize, width: usize, seed: usize| {
+        let values = (0..heads * 11 * width).map(|i| ((i * 7 + seed) as f32).sin()).collect();
+        Tensor::from_f32(&[1, heads, 11, width], values).unwrap()
+    };
+    let list = |starts: [i32; 4]| Tensor::from_i32(&[4], starts.to_vec()).unwrap();
+    let (q, k, v) = (rows(4, 16, 1), rows(2, 16, 2), rows(2, 8, 3));
+    let mut tensors = vec![("q", q.clone()), ("k", k.clone()), ("v", v.clone()), ("do", rows(4, 8, 4))];
+    tensors.push(("cu_seqlens_q", list([0, 5, 5, 11])));
+    let file = folder.path().join("in.safetensors");
+    write(&file, &tensors);
+    let run = ["run", "softmax", "--inputs", file.to_str().unwrap(), "--out", "none", "--device", "cpu"];
+    attn(&run).ended(1).complains("has no tensor `cu_seqlens_kv`; add it");
+
+    tensors.push(("cu_seqlens_kv", list([0, 2, 4, 11])));
+    write(&file, &tensors);
+    let cpu = results(folder.path(), "cpu", &["softmax", "--backward"]);
+    let oracle = results(folder.path(), "oracle", &["softmax", "--backward"]);
+    for name in ["o", "statistic", "dq", "dk", "dv"] {
+        assert!(difference(&cpu[name].1, &oracle[name].1) < 2e-6, "{name}");
+    }
+    let attention = Attention::new((attn::gallery::find("softmax").unwrap().definition)(), &Device::Cpu).unwrap();
+    let whole = attention.forward(&q, &k, &v, &Parameters::new()).unwrap();
+    assert!(difference(&cpu["o"].1, &whole.output.to_f64_vec().unwrap()) > 0.1, "sequences see each other");
+}
+
+#[test]
 fn results_are_those_of_the_library() {
     let folder = tempfile::tempdir().unwrap();
     let tensors = inputs(DType::BF16);

@@ -39,7 +39,7 @@ impl TensorRole {
     }
 }
 
-/// An f32 (i32 for `LiveKeys`) array `[b, h, q]`, contiguous.
+/// An f32 (i32 for `LiveKeys`) array `[b, h, q]`, contiguous; `[1, h, total_q]` of a packed batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RowArray {
     /// What the forward pass saves.
@@ -82,6 +82,14 @@ pub enum Length {
     HeadGroup,
     /// Heads of k and v, over all batches, whose queries fit the L2 cache together.
     KeyHeadGroup,
+    /// The sequences of a packed batch.
+    Sequences,
+    /// The queries of all of them.
+    TotalQueries,
+    /// The queries of the longest one.
+    MaxSeqlenQ,
+    /// The keys of the longest one.
+    MaxSeqlenKv,
     /// A named length of the definition.
     Size(u32),
 }
@@ -112,6 +120,10 @@ pub enum Argument {
     DenseGrad(ParameterId),
     /// An address of 4 bytes that are 0 before and after each launch: how many tiles the blocks have taken.
     WorksTaken,
+    /// i32 `[sequences + 1]`: the queries before each sequence of a packed batch, then all: an address.
+    CuSeqlensQ,
+    /// The same of keys.
+    CuSeqlensKv,
     /// A length.
     Length(Length),
     /// The softmax scale, f32.
@@ -131,7 +143,9 @@ impl Argument {
             | Argument::RowPartial(_)
             | Argument::QueryGradSums(_)
             | Argument::QueryGradTurns
-            | Argument::WorksTaken => 8,
+            | Argument::WorksTaken
+            | Argument::CuSeqlensQ
+            | Argument::CuSeqlensKv => 8,
             Argument::Parameter(id) => {
                 let rank = definition.parameter(*id).axes.len();
                 (8 + 8 * rank + 4 * rank).next_multiple_of(8)
@@ -194,6 +208,12 @@ pub(crate) fn declare(
             Argument::WorksTaken => {
                 line("u32* works_taken   /* tiles that blocks have taken; 0 before and after */".to_owned())
             }
+            Argument::CuSeqlensQ => {
+                line("const int* cu_seqlens_q   /* queries before each sequence, then all */".to_owned())
+            }
+            Argument::CuSeqlensKv => {
+                line("const int* cu_seqlens_kv   /* keys before each sequence, then all */".to_owned())
+            }
             Argument::DenseGrad(id) => line(format!("DenseGrad grad_{}", names[id.0 as usize])),
             Argument::Length(length) => line(match length {
                 Length::Batches => "int batches".to_owned(),
@@ -205,6 +225,10 @@ pub(crate) fn declare(
                 Length::KeyHeadGroup => {
                     "int kv_head_group   /* heads of k and v whose queries fit the L2 cache */".to_owned()
                 }
+                Length::Sequences => "int sequences".to_owned(),
+                Length::TotalQueries => "int total_q   /* queries of all sequences */".to_owned(),
+                Length::MaxSeqlenQ => "int max_seqlen_q   /* queries of the longest sequence */".to_owned(),
+                Length::MaxSeqlenKv => "int max_seqlen_kv   /* keys of the longest sequence */".to_owned(),
                 Length::Size(id) => format!("int size_{}", size_names[*id as usize]),
             }),
             Argument::Scale => line("float scale".to_owned()),

@@ -7,6 +7,7 @@ use minijinja::{Value, context};
 use super::arguments::{Argument, Length, declare};
 use super::mask::MaskBounds;
 use super::names::{Names, comment};
+use super::packed;
 use super::relative::Relatives;
 use super::render::render;
 use super::values::{Place, Values, function};
@@ -76,6 +77,7 @@ impl<'a> Variant<'a> {
             "works_taken",
             "scale",
         ]);
+        packed::prepare(shape, &mut graph, &mut names);
         let parameters = lowered.definition.parameters.iter().map(|parameter| names.unique(&parameter.name)).collect();
         let mut names = Names::default();
         let size_names = lowered.definition.sizes.iter().map(|size| names.unique(size)).collect();
@@ -98,7 +100,11 @@ impl<'a> Variant<'a> {
 
     /// Makes batch and head fields of `Tile`: a row's place in an array of rows is found from them.
     pub(crate) fn name_row_indices(&self, values: &mut Values<'_>) {
-        for (input, name) in [(Input::Batch, "batch"), (Input::Head, "head")] {
+        self.name_inputs(values, &[(Input::Batch, "batch"), (Input::Head, "head")]);
+    }
+
+    pub(super) fn name_inputs(&self, values: &mut Values<'_>, inputs: &[(Input, &str)]) {
+        for &(input, name) in inputs {
             let node = self.graph.ids().find(|id| *self.graph.op(*id) == Op::Input(input));
             values.named_field(node.expect("every variant's graph has its indices"), Place::Tile, name);
         }
@@ -110,7 +116,7 @@ impl<'a> Variant<'a> {
     }
 
     pub(crate) fn values(&self) -> Values<'_> {
-        Values::new(
+        let mut values = Values::new(
             &self.graph,
             self.definition(),
             [&self.names, &self.size_names],
@@ -118,17 +124,9 @@ impl<'a> Variant<'a> {
             self.shape.head_dim(),
             self.counts_live_keys(),
             &self.relatives,
-        )
-    }
-
-    /// The C++ expression of a block's tile of queries, and why.
-    pub(crate) fn query_order(&self) -> (&'static str, &'static str) {
-        if self.bounds.expressions().is_empty() {
-            ("blockIdx.x", "one block a tile of queries")
-        } else {
-            let why = "under a causal mask the last queries see the most keys: they go first";
-            ("(gridDim.x - 1 - blockIdx.x)", why)
-        }
+        );
+        self.name_lengths(&mut values);
+        values
     }
 
     pub(crate) fn class_name(&self) -> &'static str {
@@ -177,7 +175,7 @@ impl<'a> Variant<'a> {
         let mut roots = roots.to_vec();
         roots.extend(self.lowered.mask);
         let mut members: Vec<Argument> = self.parameters_of(&roots).into_iter().map(Argument::Parameter).collect();
-        members.extend([Length::Heads, Length::Group, Length::QueryLen, Length::KeyLen].map(Argument::Length));
+        members.extend(self.length_members());
         for (index, _) in self.definition().sizes.iter().enumerate() {
             let id = u32::try_from(index).expect("few sizes");
             if roots.iter().any(|&root| self.graph.any(root, |op| *op == Op::Input(Input::Size(SizeId(id))))) {
@@ -276,7 +274,7 @@ impl<'a> Variant<'a> {
             text.push_str(&function(
                 "int live_key_count(const Arguments& arguments, const Tile& tile, int q)",
                 &["const Range range = live_keys_of(arguments, tile, q, q + 1);".to_owned()],
-                "max(0, min(range.end, arguments.kv_len) - max(range.begin, 0))",
+                &format!("max(0, min(range.end, {}.kv_len) - max(range.begin, 0))", values.lengths_of()),
             ));
         }
         text.push_str(&values.loader(Place::Query));
@@ -327,6 +325,7 @@ impl<'a> Variant<'a> {
         mut machine: Value,
         machinery: Machinery<'_>,
     ) -> String {
+        machine = self.with_rows(machine);
         let body = render(template, &machine);
         let texts = [own, &body];
         let all = texts.concat();
@@ -360,6 +359,7 @@ impl<'a> Variant<'a> {
             load_matrix => needs("load_matrix_x4("),
             group_barrier => needs("group_barrier("),
             Partial => needs("Partial{}"),
+            find_tile => needs("find_tile<"),
             Array => needs("Array<"),
             Scalar => needs("Array<float, 0>") || needs("Array<int, 0>"),
             DenseGrad => needs("DenseGrad "),
@@ -380,6 +380,7 @@ impl<'a> Variant<'a> {
         machine = context! {
             needs => flags,
             dtype => self.shape.element().name(),
+            packed => self.shape.is_packed(),
             q_in_registers,
             column_warps,
             hopper => is_hopper,

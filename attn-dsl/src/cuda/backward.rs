@@ -5,7 +5,7 @@ use minijinja::{Value, context};
 use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
 use super::forward::live_keys;
-use super::gradients::{Gradient, GradientKind, gradients};
+use super::gradients::{Gradient, GradientKind, gradients, sums_by_position};
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind, backward_hopper, gradient_hopper};
 use crate::definition::Axis;
@@ -215,6 +215,9 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass, why: &str
     members.extend(want_dk.then_some(Argument::Tensor(TensorRole::KGrad)));
     members.extend(want_dv.then_some(Argument::Tensor(TensorRole::VGrad)));
     members.extend(columns.iter().map(|gradient| Argument::Partial(gradient.parameter)));
+    if variant.shape.is_packed() && !columns.is_empty() {
+        members.push(Argument::Length(Length::MaxSeqlenKv));
+    }
     members.extend(row_members(variant, &mut values, &all));
 
     let planned = tiles(pass, variant.shape, variant.target, !columns.is_empty(), values.staged_fields(Place::Query))?;
@@ -298,6 +301,12 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient], why: &str) -> Resul
             .map(Argument::Tensor)
             .to_vec();
     members.extend(rows.iter().map(|gradient| Argument::Partial(gradient.parameter)));
+    let by_position = |gradient: &Gradient| {
+        variant.shape.is_packed() && sums_by_position(variant.definition().parameter(gradient.parameter))
+    };
+    if rows.iter().any(|gradient| by_position(gradient)) {
+        members.push(Argument::Length(Length::MaxSeqlenQ));
+    }
     members.extend(row_members(variant, &mut values, &all));
 
     let planned = tiles(pass, variant.shape, variant.target, false, values.staged_fields(Place::Key))?;
@@ -312,7 +321,10 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient], why: &str) -> Resul
     let (q_order, q_order_comment) = variant.query_order();
     let row_gradients: Vec<Value> = rows
         .iter()
-        .map(|gradient| context! { name => name_of(gradient), per_pair => gradient.pair.is_some(), per_row => gradient.row.is_some() })
+        .map(|gradient| {
+            let place = if by_position(gradient) { "position" } else { "row" };
+            context! { name => name_of(gradient), place, per_pair => gradient.pair.is_some(), per_row => gradient.row.is_some() }
+        })
         .collect();
     let machine = context! {
         blocks_per_sm => planned.blocks_per_multiprocessor,
@@ -328,6 +340,8 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient], why: &str) -> Resul
         pair_arguments => variant.pair_arguments(&roots),
         product_grad_scale => backward.product_grad_scale.is_some(),
         per_row => rows.iter().any(|gradient| gradient.row.is_some()),
+        sums_by_row => rows.iter().any(|gradient| !by_position(gradient)),
+        sums_by_position => rows.iter().any(|gradient| by_position(gradient)),
         row_gradients => row_gradients,
     };
     let constants = variant.constants(pass, &planned, keys.fields, 0);
@@ -391,6 +405,10 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
     let mut members: Vec<Argument> =
         [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::OutputGrad].map(Argument::Tensor).to_vec();
     members.push(Argument::Partial(id));
+    let by_sequence = sums_by_position(variant.definition().parameter(id));
+    if variant.shape.is_packed() && by_sequence {
+        members.push(Argument::Length(Length::MaxSeqlenQ));
+    }
     members.extend(row_members(variant, &mut values, &roots));
     if !members.contains(&Argument::Parameter(id)) {
         members.push(Argument::Parameter(id));
@@ -421,6 +439,7 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
         masked => variant.lowered.mask.is_some(),
         mask_arguments => variant.mask_arguments(),
         reads => reads,
+        by_sequence => by_sequence,
         parameter => name,
     };
     let mut constants = variant.constants(pass, &planned, keys.fields, 0);
@@ -445,7 +464,11 @@ fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, Plan
     let mut members: Vec<Argument> =
         [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::OutputGrad].map(Argument::Tensor).to_vec();
     members.push(Argument::DenseGrad(id));
-    members.push(Argument::Length(Length::Batches));
+    if variant.shape.is_packed() {
+        members.extend([Length::MaxSeqlenQ, Length::MaxSeqlenKv].map(Argument::Length));
+    } else {
+        members.push(Argument::Length(Length::Batches));
+    }
     members.extend(row_members(variant, &mut values, &[root]));
 
     let planned = tiles(pass, variant.shape, variant.target, false, values.staged_fields(Place::Key))?;

@@ -65,6 +65,8 @@ pub(crate) struct Emitter<'a> {
     pub(crate) precise: bool,
     /// Whether the key is a distance instead of a position, so that it may be out of the range of its axis.
     pub(crate) key_is_distance: bool,
+    /// What stands before `q_len` and `kv_len` where these are of a sequence of a packed batch, whose parameters may be longer.
+    pub(crate) lengths: Option<&'static str>,
 }
 
 impl Emitter<'_> {
@@ -209,7 +211,31 @@ impl Emitter<'_> {
     fn parameter(&self, id: ParameterId, index: &[NodeId]) -> String {
         let name = &self.parameter_names[id.0 as usize];
         let offset = self.offset(id, index);
-        if offset.is_empty() { format!("*arguments.{name}.data") } else { format!("arguments.{name}.data[{offset}]") }
+        let read = if offset.is_empty() {
+            format!("*arguments.{name}.data")
+        } else {
+            format!("arguments.{name}.data[{offset}]")
+        };
+        // a sequence without positions has no entry of its own to clamp to
+        let axes = self.definition.parameter(id).axes.iter().zip(index);
+        let lengths = axes.filter_map(|(axis, &node)| {
+            let length = self.own_length(axis)?;
+            (*self.graph.op(node) != Op::Input(own_variable(axis)?)).then_some(length)
+        });
+        match lengths.map(|length| format!("{length} > 0")).collect::<Vec<_>>().join(" && ") {
+            some if some.is_empty() => read,
+            some => format!("({some} ? {read} : 0)"),
+        }
+    }
+
+    /// The length of an axis of positions of a sequence.
+    fn own_length(&self, axis: &Axis) -> Option<String> {
+        let of = self.lengths?;
+        match axis {
+            Axis::Query => Some(format!("{of}q_len")),
+            Axis::Key => Some(format!("{of}kv_len")),
+            Axis::Batch | Axis::Head | Axis::Fixed(_) | Axis::Named(_) => None,
+        }
     }
 
     /// The sum of index times stride.
@@ -225,10 +251,8 @@ impl Emitter<'_> {
                 write!(text, "{plus}{} * arguments.{name}.stride[{axis}]", self.print(node, Precedence::Product))
             } else {
                 let value = self.print(node, Precedence::Ternary);
-                write!(
-                    text,
-                    "{plus}clamp_index({value}, arguments.{name}.extent[{axis}]) * arguments.{name}.stride[{axis}]"
-                )
+                let extent = self.own_length(declared).unwrap_or_else(|| format!("arguments.{name}.extent[{axis}]"));
+                write!(text, "{plus}clamp_index({value}, {extent}) * arguments.{name}.stride[{axis}]")
             }
             .expect("writing to a string");
         }

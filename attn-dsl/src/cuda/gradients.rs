@@ -39,6 +39,13 @@ pub fn gradient_kind(parameter: &Parameter) -> Result<GradientKind, PlanError> {
     }
 }
 
+/// Whether the partial sums of a parameter's gradient in a packed batch are laid out by sequence and position, as if every sequence were
+/// as long as the longest one: `[sequences, h, max_seqlen]`, zero where there is no position. Others are added up over all sequences,
+/// and follow each other as the rows of the batch do: `[1, h, total_q]`, tables `[1, h, tile, entry]` by tiles as blocks count them.
+pub fn sums_by_position(parameter: &Parameter) -> bool {
+    parameter.axes.iter().any(|axis| matches!(axis, Axis::Batch | Axis::Query | Axis::Key))
+}
+
 /// All contributions to one parameter.
 #[derive(Clone, Debug)]
 pub(crate) struct Gradient {

@@ -126,7 +126,8 @@ impl MaskBounds {
             .expect("writing to a string");
             let mut line = |statement: &str| writeln!(text, "    {statement}").expect("writing to a string");
             statements.iter().for_each(|statement| line(statement));
-            line(&format!("Range range = {{0, arguments.{len}, 0, arguments.{len}}};"));
+            let of = values.lengths_of();
+            line(&format!("Range range = {{0, {of}.{len}, 0, {of}.{len}}};"));
             for (step, value) in self.steps(of_keys).zip(&bounds) {
                 let (loose, tight) = (step.loose.text(begin, end), step.tight.text(begin, end));
                 match step.side {

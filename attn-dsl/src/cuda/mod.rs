@@ -13,6 +13,10 @@
 //! sum a row or column; [`backward_hopper`] has its own. Tables and dense parameters have kernels of their own. A last kernel adds
 //! partial sums in a fixed order.
 //!
+//! # Packed batches
+//! Kernels of a packed shape ([`Shape::packed`]) find the sequence that a block works on, and its lengths: blocks are counted as if
+//! every sequence had room for its tiles and one more. `Tile` has the lengths then.
+//!
 //! # Determinism
 //! Equal inputs give equal bits: the order of every sum is fixed, and blocks that add to the same one (dq on Hopper) wait for their
 //! turns. The only atomic operation counts out works to blocks, and no result depends on who computes what. A backward
@@ -33,6 +37,7 @@ mod gradients;
 mod hopper;
 mod mask;
 mod names;
+mod packed;
 mod pairs;
 mod reduce;
 mod relative;
@@ -41,7 +46,7 @@ mod terms;
 mod values;
 
 pub use arguments::{Argument, Length, RowArray, TensorRole};
-pub use gradients::{GradientKind, gradient_kind};
+pub use gradients::{GradientKind, gradient_kind, sums_by_position};
 pub use reduce::{PartialSums, REDUCE_THREADS, Reduction, reduce_source};
 
 use crate::ir::ParameterId;

@@ -129,7 +129,14 @@ pub(crate) struct Names {
 impl Names {
     /// Names beside some that are taken already.
     pub(crate) fn taking(taken: &[&str]) -> Self {
-        Names { used: taken.iter().map(|name| (*name).to_owned()).collect() }
+        let mut names = Names::default();
+        names.take(taken);
+        names
+    }
+
+    /// Takes further names.
+    pub(crate) fn take(&mut self, taken: &[&str]) {
+        self.used.extend(taken.iter().map(|name| (*name).to_owned()));
     }
 
     /// An identifier like `wanted`.

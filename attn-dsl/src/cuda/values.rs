@@ -7,6 +7,8 @@
 //! Invariants: a field's expression has exactly its place's rate or a slower one; constants are never fields; field order is
 //! the order of demand, so that source is reproducible.
 
+mod columns;
+
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -65,6 +67,8 @@ pub(crate) struct Values<'a> {
     pub(crate) head_dim: usize,
     /// Whether `LiveKeys` is read from an array instead of computed from the mask's bounds.
     pub(crate) counted_live_keys: bool,
+    /// Whether lengths are those of a sequence of a packed batch: fields of the tile.
+    pub(crate) packed: bool,
     /// What functions of pairs may have as fields of `Relative`.
     relatives: &'a Relatives,
     fields: HashMap<Place, Vec<Field>>,
@@ -94,6 +98,7 @@ impl<'a> Values<'a> {
             precise,
             head_dim,
             counted_live_keys,
+            packed: false,
             relatives,
             fields: HashMap::new(),
             places: HashMap::new(),
@@ -190,7 +195,12 @@ impl<'a> Values<'a> {
 
     fn unique_name(&mut self, root: NodeId, place: Place) -> String {
         let wanted = self.field_name(root);
-        self.names.entry(place).or_insert_with(|| Names::taking(&["batch", "head", "exponent_scale"])).unique(&wanted)
+        let packed = self.packed;
+        let taken = || {
+            let taken = ["batch", "head", "exponent_scale", "q_len", "kv_len"];
+            Names::taking(if packed { &taken } else { &taken[..3] })
+        };
+        self.names.entry(place).or_insert_with(taken).unique(&wanted)
     }
 
     /// A name that says what a value is: an input's or a parameter's name, or that of the one it is made of.
@@ -337,7 +347,13 @@ impl<'a> Values<'a> {
             known,
             precise: self.precise,
             key_is_distance: false,
+            lengths: self.packed.then_some("tile."),
         }
+    }
+
+    /// What has `q_len` and `kv_len`, where a function is given a tile.
+    pub(crate) fn lengths_of(&self) -> &'static str {
+        if self.packed { "tile" } else { "arguments" }
     }
 
     /// Emits a function's body over all fields and the inputs in `given`.
@@ -430,6 +446,9 @@ impl<'a> Values<'a> {
         let fields = self.fields.get(&place).map_or(&[][..], Vec::as_slice);
         let roots: Vec<NodeId> = fields.iter().map(|field| field.node).collect();
         let signature = match place {
+            Place::Tile if self.packed => {
+                "Tile load_tile_values(const Arguments& arguments, int batch, int head, int q_len, int kv_len)"
+            }
             Place::Tile => "Tile load_tile_values(const Arguments& arguments, int batch, int head)",
             Place::Query => "Query load_query(const Arguments& arguments, const Tile& tile, int q, float q_as_float)",
             Place::Key => "Key load_key(const Arguments& arguments, const Tile& tile, int kv, float kv_as_float)",
@@ -492,7 +511,11 @@ impl<'a> Values<'a> {
                 };
             }
         }
-        let emitter = |known| Emitter { key_is_distance: place == Place::Relative, ..self.emitter(known) };
+        let emitter = |known| {
+            let emitter = self.emitter(known);
+            let lengths = emitter.lengths.map(|of| if place == Place::Tile { "" } else { of });
+            Emitter { key_is_distance: place == Place::Relative, lengths, ..emitter }
+        };
         let mut statements = vec![];
         if let Some((cast, Op::Cast(_, position))) = relative.map(|cast| (cast, self.graph.op(cast))) {
             let (before, text) = emitter(known.clone()).emit(&[*position]);
@@ -502,7 +525,11 @@ impl<'a> Values<'a> {
         let (rest, values) = emitter(known).emit(roots);
         statements.extend(rest);
         if reads_rows {
-            let row = "const i64 row = ((i64)tile.batch * arguments.heads + tile.head) * arguments.q_len + q;";
+            let row = if self.packed {
+                "const i64 row = (i64)tile.head * arguments.total_q + arguments.cu_seqlens_q[tile.batch] + q;"
+            } else {
+                "const i64 row = ((i64)tile.batch * arguments.heads + tile.head) * arguments.q_len + q;"
+            };
             statements.insert(0, row.to_owned());
         }
         (statements, values)
@@ -515,6 +542,8 @@ impl<'a> Values<'a> {
             Input::Query => "q",
             Input::Key => "kv",
             Input::Scale => "arguments.scale",
+            Input::QueryLen if self.packed => "q_len",
+            Input::KeyLen if self.packed => "kv_len",
             Input::QueryLen => "arguments.q_len",
             Input::KeyLen => "arguments.kv_len",
             Input::HeadDim => return self.head_dim.to_string(),
@@ -531,55 +560,6 @@ impl<'a> Values<'a> {
             Input::Product | Input::Score | Input::OutputGradProduct => unreachable!("{input:?} is no field"),
         };
         text.to_owned()
-    }
-
-    /// Functions that keep a place's values of a tile's columns in shared memory: one array a field, two columns a read.
-    pub(crate) fn column_functions(&self, place: Place, block: &str) -> String {
-        let load = if place == Place::Query { "load_queries" } else { "load_keys" };
-        self.column_store(place, block) + &self.column_loader(place, block, load, |_| true)
-    }
-
-    /// The first of them, which writes a column.
-    pub(crate) fn column_store(&self, place: Place, block: &str) -> String {
-        let store = if place == Place::Query { "store_query" } else { "store_key" };
-        let structure = place.structure();
-        let fields = self.fields.get(&place).map_or(&[][..], Vec::as_slice);
-        let mut text =
-            format!("__device__ __forceinline__ void {store}(u32 ring, int column, const {structure}& value) {{\n");
-        for (index, field) in fields.iter().enumerate() {
-            let cast = if self.graph.ty(field.node) == Type::Bool { "(int)" } else { "" };
-            writeln!(text, "    store_shared(ring + ({index} * {block} + column) * 4, {cast}value.{});", field.name)
-                .expect("writing to a string");
-        }
-        text.push_str("}\n");
-        text
-    }
-
-    /// A function that reads those fields of two columns that `is_read`; it leaves the others as they are.
-    pub(crate) fn column_loader(
-        &self,
-        place: Place,
-        block: &str,
-        name: &str,
-        is_read: impl Fn(&str) -> bool,
-    ) -> String {
-        let structure = place.structure();
-        let fields = self.fields.get(&place).map_or(&[][..], Vec::as_slice);
-        let mut text =
-            format!("__device__ __forceinline__ void {name}({structure} (&values)[2], u32 ring, int column) {{\n");
-        for (index, field) in fields.iter().enumerate().filter(|(_, field)| is_read(&field.name)) {
-            let (pair, read) = match self.graph.ty(field.node) {
-                Type::Float => ("float2", "load_shared_floats"),
-                Type::Int | Type::Bool => ("int2", "load_shared_ints"),
-            };
-            let name = &field.name;
-            writeln!(text, "    const {pair} pair{index} = {read}(ring + ({index} * {block} + column) * 4);")
-                .expect("writing to a string");
-            writeln!(text, "    values[0].{name} = pair{index}.x, values[1].{name} = pair{index}.y;")
-                .expect("writing to a string");
-        }
-        text.push_str("}\n");
-        text
     }
 }
 

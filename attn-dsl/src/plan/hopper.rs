@@ -100,6 +100,9 @@ pub(super) fn half_on_hopper(shape: Shape, target: Target) -> Result<(), &'stati
     if shape.element() == ElementType::F32 {
         return Err("wgmma has no products of f32 accuracy");
     }
+    if shape.is_packed() {
+        return Err("the boxes of tensor maps would reach into the next sequence of a packed batch");
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What a kernel is specialised for besides the variant: the element type and the head dimensions.
 //!
-//! Batch, heads, lengths and strides are run-time arguments: they never appear here.
+//! Batch, heads, lengths and strides are run-time arguments: they never appear here, but for whether a batch is packed.
 
 use std::fmt;
 
@@ -42,12 +42,13 @@ impl fmt::Display for ElementType {
     }
 }
 
-/// Element type and head dimensions.
+/// Element type and head dimensions, and whether the batch is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     element: ElementType,
     head_dim: usize,
     value_dim: usize,
+    packed: bool,
 }
 
 impl Shape {
@@ -61,7 +62,19 @@ impl Shape {
                 return Err(PlanError::HeadDim { axis, extent });
             }
         }
-        Ok(Shape { element, head_dim, value_dim })
+        Ok(Shape { element, head_dim, value_dim, packed: false })
+    }
+
+    /// The shape of packed batches: sequences of different lengths one after the other, without padding. Where they begin is an
+    /// argument of their kernels.
+    #[must_use]
+    pub fn packed(self) -> Shape {
+        Shape { packed: true, ..self }
+    }
+
+    /// Whether batches are packed.
+    pub fn is_packed(self) -> bool {
+        self.packed
     }
 
     /// The type of q, k, v and the outputs.
@@ -103,6 +116,9 @@ impl Shape {
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} d{}", self.element, self.head_dim)?;
-        if self.value_dim != self.head_dim { write!(f, " dv{}", self.value_dim) } else { Ok(()) }
+        if self.value_dim != self.head_dim {
+            write!(f, " dv{}", self.value_dim)?;
+        }
+        f.write_str(if self.packed { " packed" } else { "" })
     }
 }

@@ -16,6 +16,7 @@ pub(super) struct Context<'a> {
     pub(super) q: HeadRows<'a>,
     pub(super) k: HeadRows<'a>,
     pub(super) v: HeadRows<'a>,
+    first_batch: usize,
     /// 0, 1, 2, ...: positions are slices of it.
     positions: Vec<i32>,
 }
@@ -63,6 +64,7 @@ impl<'a> Context<'a> {
             q: HeadRows::new(&call.q)?,
             k: HeadRows::new(&call.k)?,
             v: HeadRows::new(&call.v)?,
+            first_batch: call.first_batch,
             positions: (0..longest).collect(),
         })
     }
@@ -83,6 +85,11 @@ impl<'a> Context<'a> {
         (tile.batch * self.problem.heads + tile.head) * self.problem.q_len + tile.start
     }
 
+    /// What `b` is in a tile.
+    pub(super) fn batch_number(&self, tile: RowTile) -> usize {
+        self.first_batch + tile.batch
+    }
+
     /// The head of k and v that a query head reads.
     pub(super) fn kv_head(&self, head: usize) -> usize {
         head / self.problem.group()
@@ -92,7 +99,7 @@ impl<'a> Context<'a> {
     pub(super) fn inputs<'b>(&'b self, tile: RowTile, keys: (usize, usize), rows: RowInputs<'b>) -> Inputs<'b> {
         Inputs {
             launch: &self.launch,
-            batch: tile.batch,
+            batch: self.batch_number(tile),
             head: tile.head,
             queries: &self.positions[tile.start..][..tile.rows],
             keys: &self.positions[keys.0..][..keys.1],

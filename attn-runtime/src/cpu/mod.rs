@@ -1,7 +1,8 @@
 //! The tiled, multi-threaded CPU executor.
 //!
 //! It runs a lowered program as the GPU does: tiles of query rows by key columns, nothing of size q x kv in memory, the
-//! backward pass recomputed from the row statistics. All arithmetic is f32, whatever the type of the tensors.
+//! backward pass recomputed from the row statistics. All arithmetic is f32, whatever the type of the tensors. A packed batch is
+//! run sequence by sequence, each in parallel.
 //!
 //! Invariant: results do not depend on the number of threads. Each tile of a result is computed by one task in a fixed order;
 //! sums over tasks are added in the order of the tasks.
@@ -25,6 +26,7 @@ use self::program::Program;
 use crate::attention::{Executor, Gradients, Output};
 use crate::call::{BackwardCall, Call};
 use crate::error::Error;
+use crate::packing;
 use crate::plan::Plan;
 
 /// Query rows of a tile.
@@ -78,10 +80,20 @@ impl Executor for CpuExecutor {
     }
 
     fn forward(&self, call: &Call, _plan: Plan) -> Result<Output, Error> {
-        forward::forward(self, call)
+        match &call.packing {
+            Some(packing) => {
+                packing::forward(&self.lowered.definition, call, packing, |own| forward::forward(self, own))
+            }
+            None => forward::forward(self, call),
+        }
     }
 
     fn backward(&self, call: &BackwardCall, _deterministic: bool) -> Result<Gradients, Error> {
-        backward::backward(self, call)
+        match &call.call.packing {
+            Some(packing) => {
+                packing::backward(&self.lowered.definition, call, packing, |own| backward::backward(self, own))
+            }
+            None => backward::backward(self, call),
+        }
     }
 }

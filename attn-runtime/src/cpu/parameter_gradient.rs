@@ -108,7 +108,7 @@ impl GradientPlan {
                 .iter()
                 .zip(shape)
                 .map(|(reach, &extent)| match reach {
-                    Reach::Batch => one(tile.batch, extent),
+                    Reach::Batch => one(context.batch_number(tile), extent),
                     Reach::Head => one(tile.head, extent),
                     Reach::Rows => (tile.start, tile.rows),
                     Reach::All => (0, extent),

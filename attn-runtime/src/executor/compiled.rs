@@ -42,7 +42,8 @@ fn shape_of(problem: &Problem) -> Result<Shape, Error> {
         DType::BF16 => ElementType::Bf16,
         DType::F32 | DType::I32 => ElementType::F32,
     };
-    Ok(Shape::new(element, problem.head_dim, problem.value_dim)?)
+    let shape = Shape::new(element, problem.head_dim, problem.value_dim)?;
+    Ok(if problem.packing.is_some() { shape.packed() } else { shape })
 }
 
 impl Library {

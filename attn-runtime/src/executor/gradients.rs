@@ -2,8 +2,10 @@
 //!
 //! Invariant: every learnable parameter gets a gradient of its own shape, zero where nothing contributes.
 
-use attn_dsl::cuda::{Argument, GradientKind, KernelKind, PartialSums, REDUCE_THREADS, gradient_kind};
-use attn_dsl::definition::Axis;
+use attn_dsl::cuda::{
+    Argument, GradientKind, KernelKind, PartialSums, REDUCE_THREADS, gradient_kind, sums_by_position,
+};
+use attn_dsl::definition::{Axis, Parameter};
 use attn_dsl::ir::ParameterId;
 
 use super::KernelExecutor;
@@ -42,7 +44,7 @@ impl KernelExecutor {
     /// Memory for every learnable parameter's gradient and for what the kernels leave of it.
     pub(super) fn parameter_gradients(&self, kernels: &[Compiled], call: &Call) -> Result<ParameterGradients, Error> {
         let definition = &self.lowered.definition;
-        let Problem { batch, heads, q_len, kv_len, .. } = call.problem;
+        let Problem { heads, packing, .. } = call.problem;
         let declared = || kernels.iter().flat_map(|compiled| &compiled.source.arguments);
         let written = |argument: &Argument| declared().any(|other| other == argument);
         let mut entries = vec![];
@@ -51,6 +53,7 @@ impl KernelExecutor {
             let shape = call.parameters[index].shape();
             let name = format!("gradient of {}", parameter.name);
             let kind = gradient_kind(parameter)?;
+            let [batch, q_len, kv_len] = summed_extents(&call.problem, parameter);
             let of_pairs = match kind {
                 GradientKind::Dense => None,
                 _ if !written(&Argument::Partial(id)) => {
@@ -61,13 +64,15 @@ impl KernelExecutor {
                 GradientKind::Table => {
                     let table = kernels.iter().find(|compiled| compiled.source.kind == KernelKind::Table(id));
                     let block = table.map_or(1, |compiled| compiled.source.block_q.max(1) as usize);
-                    Some(q_len.div_ceil(block))
+                    let is_packed = packing.filter(|_| !sums_by_position(parameter));
+                    Some(is_packed.map_or_else(|| q_len.div_ceil(block), |packing| q_len / block + packing.sequences))
                 }
             };
             let of_rows = written(&Argument::RowPartial(id)).then_some(q_len);
             let bytes = shape.iter().product::<usize>() * DType::F32.size();
-            // every element is the sum of its partial sums; what has none, some kernel may leave out
-            let memory = if of_pairs.or(of_rows).is_some() {
+            // every element is the sum of its partial sums; what has none, some kernel may leave out, and parameters of a packed
+            // batch may be longer than its sequences
+            let memory = if of_pairs.or(of_rows).is_some() && packing.is_none() {
                 self.machine.allocate(&name, bytes)
             } else {
                 self.machine.zeroed(&name, bytes)
@@ -78,7 +83,13 @@ impl KernelExecutor {
                 let Some(positions) = positions else { continue };
                 let sums = partial_sums([batch, heads, positions], &parameter.axes, &gradient);
                 let bytes = sums.count() * DType::F32.size();
-                let memory = self.machine.allocate(&format!("partial sums of the {name}"), bytes)?;
+                let name = format!("partial sums of the {name}");
+                // a sequence that is shorter than the longest leaves gaps, and so do tiles that no sequence has
+                let memory = if packing.is_some() {
+                    self.machine.zeroed(&name, bytes)
+                } else {
+                    self.machine.allocate(&name, bytes)
+                }?;
                 partials.push(Partial { of_rows, memory, sums });
             }
             entries.push(Entry { id, gradient, kind, partials });
@@ -99,6 +110,19 @@ impl KernelExecutor {
         // SAFETY: the bytes are `struct Arguments` of attn_reduce; both buffers have the extents that it is given.
         unsafe { kernel.launch(launch, bytes, &self.named(call)) }
     }
+}
+
+/// The entries of the batch, and the positions of queries and of keys of each; sequences of a packed batch as if all were as long as
+/// the longest.
+fn positions(problem: &Problem) -> [usize; 3] {
+    let Problem { batch, q_len, kv_len, packing, .. } = *problem;
+    packing.map_or([batch, q_len, kv_len], |of| [of.sequences, of.max_seqlen_q, of.max_seqlen_kv])
+}
+
+/// What the partial sums of a parameter have room for.
+fn summed_extents(problem: &Problem, parameter: &Parameter) -> [usize; 3] {
+    let Problem { batch, q_len, kv_len, .. } = *problem;
+    if sums_by_position(parameter) { positions(problem) } else { [batch, q_len, kv_len] }
 }
 
 /// The tiles of keys of the kernel whose warps leave sums of a parameter's gradient, and how many each tile has.
@@ -177,13 +201,18 @@ impl ParameterGradients {
                 let sums = &self.entry(id)?.partials.first()?.sums;
                 let entries: usize = sums.table.iter().map(|(extent, _)| extent).product();
                 let chunks = tiles(entries, source.table_chunk);
+                if let Some(packing) = problem.packing {
+                    let places = problem.q_len / source.block_q.max(1) as usize + packing.sequences;
+                    return Some([places, chunks, problem.heads]);
+                }
                 Some([sums.extents[2], chunks, problem.batch * problem.heads])
             }
             KernelKind::Dense(id) => {
                 let [batch, head, ..] = self.dense_strides(self.entry(id)?);
-                let batches = if batch == 0 { problem.batch.min(1) } else { problem.batch };
+                let [batches, q_len, kv_len] = positions(problem);
+                let batches = if batch == 0 { batches.min(1) } else { batches };
                 let heads = if head == 0 { problem.heads.min(1) } else { problem.heads };
-                Some([tiles(problem.kv_len, source.block_kv), tiles(problem.q_len, source.block_q), batches * heads])
+                Some([tiles(kv_len, source.block_kv), tiles(q_len, source.block_q), batches * heads])
             }
             _ => None,
         }

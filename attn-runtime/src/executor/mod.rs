@@ -27,6 +27,7 @@ use crate::attention::{Executor, Gradients, Output};
 use crate::call::{BackwardCall, Call, Problem};
 use crate::error::Error;
 use crate::machine::{DeviceMemory, KernelLaunch, Machine};
+use crate::packing::PackedLengths;
 use crate::plan::{Plan, Tuning};
 use crate::tensor::{DType, Tensor};
 
@@ -109,7 +110,21 @@ impl KernelExecutor {
     fn grid(&self, compiled: &Compiled, problem: &Problem) -> [usize; 3] {
         let source = &compiled.source;
         let tiles = |length: usize, block: u32| length.div_ceil(block.max(1) as usize);
-        let Problem { batch, heads, kv_heads, q_len, kv_len, .. } = *problem;
+        let Problem { batch, heads, kv_heads, q_len, kv_len, packing, .. } = *problem;
+        if let Some(PackedLengths { sequences, .. }) = packing {
+            // every sequence's last tile may be one that is not whole
+            let places = |total: usize, block: u32| total / block.max(1) as usize + sequences;
+            match source.kind {
+                KernelKind::Forward | KernelKind::BackwardQ => return [places(q_len, source.block_q), heads, 1],
+                KernelKind::BackwardKv => return [places(kv_len, source.block_kv), kv_heads, 1],
+                // a row is a tile here, and a block has several
+                KernelKind::LiveKeys => return [tiles(places(q_len, 1), source.block_q), heads, 1],
+                // rows are rows
+                KernelKind::Delta => {}
+                // these two depend on a parameter's shape: see `gradients`
+                KernelKind::Table(_) | KernelKind::Dense(_) => {}
+            }
+        }
         match source.kind {
             KernelKind::Forward | KernelKind::BackwardQ if source.persistent => {
                 self.persistent(tiles(q_len, source.block_q) * heads * batch)
@@ -146,9 +161,10 @@ struct CallName<'a> {
 
 impl fmt::Display for CallName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Problem { dtype, batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim } = self.problem;
+        let Problem { dtype, batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, packing } = self.problem;
         let variant = self.variant;
-        write!(f, "{variant} {dtype} b{batch} h{heads}/{kv_heads} q{q_len} kv{kv_len} d{head_dim}/{value_dim}")
+        write!(f, "{variant} {dtype} b{batch} h{heads}/{kv_heads} q{q_len} kv{kv_len} d{head_dim}/{value_dim}")?;
+        packing.map_or(Ok(()), |packing| write!(f, " packed {}", packing.sequences))
     }
 }
 
@@ -189,6 +205,14 @@ fn bind_call<'a>(bindings: &mut Bindings<'a>, call: &'a Call, [q, k, v]: [&Tenso
     bindings.length(Length::QueryLen, problem.q_len);
     bindings.length(Length::KeyLen, problem.kv_len);
     bindings.length(Length::HeadGroup, head_group(problem));
+    if let (Some(packing), Some(lengths)) = (&call.packing, problem.packing) {
+        let PackedLengths { sequences, max_seqlen_q, max_seqlen_kv } = lengths;
+        bindings.cu_seqlens = Some([packing.cu_seqlens_q.device_address()?, packing.cu_seqlens_kv.device_address()?]);
+        bindings.length(Length::Sequences, sequences);
+        bindings.length(Length::TotalQueries, problem.q_len);
+        bindings.length(Length::MaxSeqlenQ, max_seqlen_q);
+        bindings.length(Length::MaxSeqlenKv, max_seqlen_kv);
+    }
     for (index, &size) in call.sizes.iter().enumerate() {
         bindings.length(Length::Size(u32::try_from(index).expect("few sizes")), size);
     }

@@ -33,6 +33,8 @@ pub(super) struct Bindings<'a> {
     pub(super) scale: f32,
     /// The address of the counter of tiles that blocks have taken, where a kernel has one.
     pub(super) works_taken: Option<u64>,
+    /// The addresses of the lists of queries and of keys before each sequence, where the batch is packed.
+    pub(super) cu_seqlens: Option<[u64; 2]>,
     /// The address of four zero bytes, where a parameter is empty.
     pub(super) zero: Option<u64>,
 }
@@ -141,6 +143,8 @@ impl Packed {
             Argument::QueryGradTurns => self.words(&[bindings.query_grad_turns.ok_or_else(missing)?]),
             Argument::DenseGrad(id) => self.words(bindings.dense.get(id).ok_or_else(missing)?),
             Argument::WorksTaken => self.words(&[bindings.works_taken.ok_or_else(missing)?]),
+            Argument::CuSeqlensQ => self.words(&[bindings.cu_seqlens.ok_or_else(missing)?[0]]),
+            Argument::CuSeqlensKv => self.words(&[bindings.cu_seqlens.ok_or_else(missing)?[1]]),
             Argument::Length(length) => {
                 self.bytes.extend(bindings.lengths.get(length).ok_or_else(missing)?.to_ne_bytes());
             }

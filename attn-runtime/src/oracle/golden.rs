@@ -48,7 +48,7 @@ fn oracle_equals_jax() {
                 (name.clone(), tensor(&shape, &value["values"]))
             })
             .collect();
-        let call = Call::new(&definition, None, Location::Host, [&q, &k, &v], &parameters).unwrap();
+        let call = Call::new(&definition, None, Location::Host, [&q, &k, &v], &parameters, None).unwrap();
         let oracle = Naive::new(&definition, &call).unwrap();
         let output = oracle.forward();
         assert_close(&format!("{name}: o"), &output.output, &case["o"]);

@@ -4,6 +4,7 @@
 //! differentiates by dual numbers, and it forms each weight as defined, without a shift. A score of an exponential must
 //! therefore stay below about 700 in absolute value (350 where squares are summed), where f64 overflows.
 
+mod calls;
 mod dual;
 #[cfg(test)]
 mod golden;
@@ -23,11 +24,12 @@ use crate::parameter::Parameters;
 use crate::plan::Plan;
 use crate::tensor::{DType, Tensor};
 
+pub(crate) use calls::Calls;
 #[cfg(feature = "testing")]
 pub(crate) use magnitude::Magnitudes;
-pub(crate) use naive::{Naive, NaiveOutput};
+pub(crate) use naive::NaiveOutput;
 #[cfg(feature = "testing")]
-pub(crate) use naive::{NaiveGradients, StatisticKind, statistic_kind};
+pub(crate) use naive::{Naive, NaiveGradients, StatisticKind, statistic_kind};
 
 /// The oracle as an executor: results rounded to the types that the other devices return.
 pub(crate) struct OracleExecutor {
@@ -51,7 +53,7 @@ impl Executor for OracleExecutor {
 
     fn forward(&self, call: &Call, _plan: Plan) -> Result<Output, Error> {
         let problem = &call.problem;
-        let NaiveOutput { output, statistic, .. } = Naive::new(&self.definition, call)?.forward();
+        let NaiveOutput { output, statistic, .. } = Calls::new(&self.definition, call)?.forward()?;
         let statistic =
             statistic.map(|values| Tensor::from_f64(DType::F32, &problem.row_shape(), &values)).transpose()?;
         let output = Tensor::from_f64(problem.dtype, &problem.output_shape(), &output)?;
@@ -62,7 +64,7 @@ impl Executor for OracleExecutor {
         let call = &backward.call;
         let output_grad = backward.output_grad.to_f64_vec()?;
         let statistic_grad = backward.statistic_grad.as_ref().map(Tensor::to_f64_vec).transpose()?;
-        let gradients = Naive::new(&self.definition, call)?.backward(&output_grad, statistic_grad.as_deref());
+        let gradients = Calls::new(&self.definition, call)?.backward(&output_grad, statistic_grad.as_deref())?;
         let round = |like: &Tensor, values: &[f64]| Tensor::from_f64(like.dtype(), like.shape(), values);
         let mut parameters = Parameters::new();
         for ((declared, tensor), gradient) in

@@ -98,7 +98,7 @@ impl Row {
     }
 }
 
-/// A definition and the arguments of one call, in f64.
+/// A definition and the arguments of one call that is not packed, in f64.
 pub(crate) struct Naive<'a> {
     definition: &'a Definition,
     pub(super) call: &'a Call,

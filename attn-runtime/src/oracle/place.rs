@@ -88,7 +88,7 @@ impl Place for PairPlace<'_> {
         let problem = &self.call.problem;
         match input {
             Input::Product => Value::Float(self.product),
-            Input::Batch => int(self.batch),
+            Input::Batch => int(self.call.first_batch + self.batch),
             Input::Head => int(self.head),
             Input::Query => int(self.query),
             Input::Key => int(self.key),

@@ -9,7 +9,7 @@ use crate::call::EXTENT_LIMIT;
 use crate::parameter::{Parameters, dtype_of};
 use crate::tensor::{DType, Tensor, TensorError};
 
-/// The extents of a call.
+/// The extents of a call. In a packed case `batch`, `q_len` and `kv_len` follow from its sequences and are not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are those of the axes")]
 pub struct Shape {
@@ -37,19 +37,24 @@ pub struct Case {
     pub broadcast: bool,
     /// The deviation of q and k; scores have about this deviation squared.
     pub spread: f64,
+    /// The numbers of queries and of keys of each sequence of a packed batch.
+    pub packed: Option<&'static [[usize; 2]]>,
 }
 
 impl Default for Case {
     fn default() -> Self {
         let shape = Shape { batch: 2, heads: 4, kv_heads: 2, q_len: 75, kv_len: 83, head_dim: 24, value_dim: 16 };
-        Case { shape, dtype: DType::F32, seed: 1, strided: true, broadcast: false, spread: 1.0 }
+        Case { shape, dtype: DType::F32, seed: 1, strided: true, broadcast: false, spread: 1.0, packed: None }
     }
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim } = self.shape;
+        let Shape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim } = self.extents();
         write!(f, "{} b{batch} h{heads}/{kv_heads} q{q_len} kv{kv_len} d{head_dim}/{value_dim}", self.dtype)?;
+        if let Some(sequences) = self.packed {
+            write!(f, " packed {}", sequences.len())?;
+        }
         write!(f, "{}", if self.strided { " strided" } else { "" })?;
         write!(f, "{} seed {}", if self.broadcast { " broadcast" } else { "" }, self.seed)
     }
@@ -66,6 +71,8 @@ pub struct Arguments {
     pub output_grad: Tensor,
     /// Of the statistic, where the variant has one.
     pub statistic_grad: Option<Tensor>,
+    /// Of q and of k and v, where the batch is packed: see [`crate::Attention::packed`].
+    pub cu_seqlens: Option<[Tensor; 2]>,
 }
 
 impl Case {
@@ -74,7 +81,7 @@ impl Case {
     /// Learnable and constant floats are drawn from 0.5..1.5, so that they serve as a temperature, a cap or a bias; integers are
     /// small and rise along their last axis, as document ids do.
     pub fn arguments(&self, definition: &Definition) -> Result<Arguments, TensorError> {
-        let Shape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim } = self.shape;
+        let Shape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim } = self.extents();
         let mut random = Random::new(self.seed);
         let q = self.tensor(&mut random, [batch, heads, q_len, head_dim], self.spread)?;
         let k = self.tensor(&mut random, [batch, kv_heads, kv_len, head_dim], self.spread)?;
@@ -89,16 +96,36 @@ impl Case {
             let shape: Vec<usize> = parameter.axes.iter().map(|axis| self.extent(axis)).collect();
             parameters.insert(parameter.name.clone(), draw(&mut random, parameter, &shape)?);
         }
-        Ok(Arguments { q, k, v, parameters, output_grad, statistic_grad })
+        let cu_seqlens = self.packed.map(|sequences| [0, 1].map(|side| cu_seqlens(sequences, side)));
+        let cu_seqlens = match cu_seqlens {
+            Some([q, kv]) => Some([q?, kv?]),
+            None => None,
+        };
+        Ok(Arguments { q, k, v, parameters, output_grad, statistic_grad, cu_seqlens })
+    }
+
+    /// The extents of the tensors.
+    fn extents(&self) -> Shape {
+        let Some(sequences) = self.packed else { return self.shape };
+        let total = |side: usize| sequences.iter().map(|lengths| lengths[side]).sum();
+        Shape { batch: 1, q_len: total(0), kv_len: total(1), ..self.shape }
+    }
+
+    /// The most queries and keys that one row of the batch has: what parameters with axes of positions need.
+    pub fn longest(&self) -> [usize; 2] {
+        let Some(sequences) = self.packed else { return [self.shape.q_len, self.shape.kv_len] };
+        [0, 1].map(|side| sequences.iter().map(|lengths| lengths[side]).max().unwrap_or(0))
     }
 
     fn extent(&self, axis: &Axis) -> usize {
         let one = |extent| if self.broadcast { 1 } else { extent };
+        // a packed batch may have parameters that are longer than its longest sequence
+        let beyond = if self.packed.is_some() { 3 * (self.seed % 2) as usize } else { 0 };
         match axis {
-            Axis::Batch => one(self.shape.batch),
+            Axis::Batch => one(self.packed.map_or(self.shape.batch, <[_]>::len)),
             Axis::Head => one(self.shape.heads),
-            Axis::Query => self.shape.q_len,
-            Axis::Key => self.shape.kv_len,
+            Axis::Query => self.longest()[0] + beyond,
+            Axis::Key => self.longest()[1] + beyond,
             Axis::Fixed(n) => *n as usize,
             // Odd, and longer for some sizes than for others.
             Axis::Named(id) => 5 + 2 * id.0 as usize,
@@ -110,6 +137,16 @@ impl Case {
         let tensor = Tensor::from_f64(self.dtype, &shape, &values)?;
         if self.strided { strided(&tensor) } else { Ok(tensor) }
     }
+}
+
+/// The rows before each sequence, then all.
+fn cu_seqlens(sequences: &[[usize; 2]], side: usize) -> Result<Tensor, TensorError> {
+    let mut starts = vec![0];
+    for lengths in sequences {
+        let rows = i32::try_from(lengths[side]).expect("the lengths of a test are below 2^24");
+        starts.push(starts[starts.len() - 1] + rows);
+    }
+    Tensor::from_i32(&[starts.len()], starts)
 }
 
 /// The same values, laid out `[b, n, h, d + 3]`, between poison that no kernel may read.

@@ -10,7 +10,8 @@ use crate::attention::{Attention, Gradients, Output};
 use crate::call::Call;
 use crate::device::Device;
 use crate::error::Error;
-use crate::oracle::{Magnitudes, Naive, NaiveGradients, NaiveOutput, StatisticKind, statistic_kind};
+use crate::oracle::{Calls, Magnitudes, NaiveGradients, NaiveOutput, StatisticKind, statistic_kind};
+use crate::packing::Packing;
 use crate::tensor::{DType, Location, Tensor};
 
 /// What was found in one case.
@@ -108,21 +109,24 @@ impl<'a> Expected<'a> {
     /// # Errors
     /// When the arguments do not fit the variant.
     pub fn new(attention: &Attention, arguments: &'a Arguments) -> Result<Expected<'a>, Error> {
-        let Arguments { q, k, v, parameters, output_grad, statistic_grad } = arguments;
+        let Arguments { q, k, v, parameters, output_grad, statistic_grad, cu_seqlens } = arguments;
         let definition = attention.definition();
-        let call = Call::new(definition, attention.given_scale(), Location::Host, [q, k, v], parameters)?;
-        let oracle = Naive::new(definition, &call)?;
+        let packing = cu_seqlens.as_ref().map(|[q, kv]| Packing::new(q, kv, &Device::Oracle)).transpose()?;
+        let (scale, qkv) = (attention.given_scale(), [q, k, v]);
+        let call = Call::new(definition, scale, Location::Host, qkv, parameters, packing.as_ref())?;
+        let oracle = Calls::new(definition, &call)?;
         let grad = output_grad.to_f64_vec()?;
         let statistic = statistic_grad.as_ref().map(Tensor::to_f64_vec).transpose()?;
         Ok(Expected {
             arguments,
-            output: oracle.forward(),
-            gradients: oracle.backward(&grad, statistic.as_deref()),
-            magnitudes: oracle.magnitudes(&grad, statistic.as_deref()),
+            output: oracle.forward()?,
+            gradients: oracle.backward(&grad, statistic.as_deref())?,
+            magnitudes: oracle.magnitudes(&grad, statistic.as_deref())?,
         })
     }
 
-    /// Runs both passes of an attention of the same variant and scale, and compares every result.
+    /// Runs both passes of an attention of the same variant and scale, of a packed batch where the arguments are of one, and compares
+    /// every result.
     ///
     /// # Errors
     /// When the device fails.
@@ -181,7 +185,9 @@ impl<'a> Expected<'a> {
 
 /// The results of both passes on the attention's device, in the memory of the host.
 fn run(attention: &Attention, arguments: &Arguments) -> Result<(Output, Gradients), Error> {
-    let Arguments { q, k, v, parameters, output_grad, statistic_grad } = arguments;
+    let Arguments { q, k, v, parameters, output_grad, statistic_grad, cu_seqlens } = arguments;
+    let packed = cu_seqlens.as_ref().map(|[q, kv]| attention.packed(q, kv)).transpose()?;
+    let attention = packed.as_ref().unwrap_or(attention);
     let device = attention.device();
     let named = [("q", q), ("k", k), ("v", v), ("output_grad", output_grad)];
     let [q, k, v, output_grad] = named.map(|(name, tensor)| tensor.to_device_as(device, name));

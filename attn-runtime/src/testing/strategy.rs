@@ -29,7 +29,15 @@ pub fn shapes() -> impl Strategy<Value = Shape> {
 /// Cases of one type.
 pub fn cases(dtype: DType) -> impl Strategy<Value = Case> {
     (shapes(), any::<bool>(), any::<bool>(), 0.3f64..2.0, any::<u64>()).prop_map(
-        move |(shape, strided, broadcast, spread, seed)| Case { shape, dtype, seed, strided, broadcast, spread },
+        move |(shape, strided, broadcast, spread, seed)| Case {
+            shape,
+            dtype,
+            seed,
+            strided,
+            broadcast,
+            spread,
+            packed: None,
+        },
     )
 }
 

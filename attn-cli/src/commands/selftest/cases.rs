@@ -42,6 +42,13 @@ type Dims = (usize, usize);
 /// Head dimensions that take turns: v narrower and wider than q, the least, the largest.
 const TURNS: [Dims; 6] = [(40, 80), (256, 256), (96, 32), (8, 24), (80, 80), (32, 192)];
 
+/// Queries and keys of packed sequences: one, none of both and of either, tiles that are not whole, whole ones and one row more,
+/// several, and keys farther away than every window of the gallery.
+const SEQUENCES: &[[usize; 2]] =
+    &[[1, 1], [0, 0], [17, 131], [128, 128], [129, 17], [0, 5], [5, 0], [300, 140], [2, 1150], [64, 300]];
+/// The same for a simulated GPU.
+const FEW_SEQUENCES: &[[usize; 2]] = &[[1, 1], [0, 0], [17, 40], [0, 5], [5, 0], [131, 70], [2, 65]];
+
 /// The cases of the variant at position `at` of the gallery.
 pub(super) fn cases(at: usize, effort: Effort, dtype: DType) -> Vec<TestCase> {
     let causal = Some("causal");
@@ -49,6 +56,7 @@ pub(super) fn cases(at: usize, effort: Effort, dtype: DType) -> Vec<TestCase> {
     if effort == Effort::Quick {
         list.add(None, (2, 2, 1), (37, 51), (64, 64));
         list.add(causal, (1, 2, 2), (40, 21), (64, 64));
+        list.add_packed(None, (2, 1), FEW_SEQUENCES, (64, 64));
         return list.cases;
     }
     if effort == Effort::Simulated {
@@ -73,6 +81,8 @@ pub(super) fn cases(at: usize, effort: Effort, dtype: DType) -> Vec<TestCase> {
     // A square, and rows without a live key: their queries come before every key.
     list.add(causal, (1, 2, 2), (128, 128), (64, 64));
     list.add(causal, (1, 4, 1), (90, 45), (64, 64));
+    list.add_packed(None, (4, 2), SEQUENCES, (64, 64));
+    list.add_packed(causal, (2, 2), SEQUENCES, (64, 64));
     list.cases
 }
 
@@ -95,6 +105,21 @@ impl List {
         let window = Some("causal & window(20, 0)");
         self.add(window, (2, 2, 1), (37, 131), (40, 24));
         self.add(window, (1, 4, 2), (70, 21), (40, 24));
+        self.add_packed(None, (2, 1), FEW_SEQUENCES, (64, 64));
+    }
+
+    /// Sequences of different lengths; query heads, heads of k and v.
+    fn add_packed(
+        &mut self,
+        mask: Option<&'static str>,
+        (heads, kv_heads): (usize, usize),
+        sequences: &'static [[usize; 2]],
+        dims: Dims,
+    ) {
+        self.add(mask, (1, heads, kv_heads), (0, 0), dims);
+        if let Some(test) = self.cases.last_mut() {
+            test.case.packed = Some(sequences);
+        }
     }
 
     fn add(&mut self, mask: Option<&'static str>, heads: Heads, lengths: Lengths, dims: Dims) {
@@ -110,7 +135,8 @@ impl List {
         };
         // Layouts and broadcast parameters take turns too.
         let (strided, broadcast) = (at.is_multiple_of(2), at % 3 == 1);
-        let case = Case { shape, dtype: self.dtype, seed: at as u64 + 1, strided, broadcast, spread: 1.0 };
+        let case =
+            Case { shape, dtype: self.dtype, seed: at as u64 + 1, strided, broadcast, spread: 1.0, packed: None };
         self.cases.push(TestCase { mask, case });
     }
 }
@@ -149,7 +175,9 @@ mod tests {
         let cases = cases(0, Effort::Simulated, DType::BF16);
         let pairs = |test: &TestCase| {
             let shape = test.case.shape;
-            shape.batch * shape.heads * shape.q_len * shape.kv_len
+            let lengths = [[shape.q_len, shape.kv_len]];
+            let pairs = test.case.packed.unwrap_or(&lengths).iter().map(|[queries, keys]| queries * keys);
+            shape.batch * shape.heads * pairs.sum::<usize>()
         };
         assert!(cases.iter().map(pairs).sum::<usize>() < 100_000);
         let any = |holds: &dyn Fn(&TestCase) -> bool| assert!(cases.iter().any(holds));
@@ -159,5 +187,6 @@ mod tests {
         any(&|test| test.case.shape.heads > test.case.shape.kv_heads);
         any(&|test| test.case.shape.head_dim != test.case.shape.value_dim);
         any(&|test| test.case.strided && test.case.broadcast);
+        any(&|test| test.case.packed.is_some());
     }
 }

@@ -16,10 +16,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     //% endif
 
+    //% if packed
+    const PackedTile place = find_tile<BLOCK_KV>(arguments.cu_seqlens_kv, arguments.sequences, blockIdx.x);
+    const int kv_begin = place.tile * BLOCK_KV, kv_head = blockIdx.y, batch = place.sequence;
+    const int q_start = arguments.cu_seqlens_q[batch], q_len = arguments.cu_seqlens_q[batch + 1] - q_start;
+    const int kv_start = arguments.cu_seqlens_kv[batch], kv_len = arguments.cu_seqlens_kv[batch + 1] - kv_start;
+    if (kv_begin >= kv_len) return;   // past the end of its sequence
+    //% else
     const int kv_begin = blockIdx.x * BLOCK_KV, kv_head = blockIdx.y, batch = blockIdx.z;
     const int q_len = arguments.q_len, kv_len = arguments.kv_len;
-    load_tile<BLOCK_KV, HEAD_DIM>(k_tile, rows_of(arguments.k, batch, kv_head), arguments.k.row, kv_begin, kv_len);
-    load_tile<BLOCK_KV, VALUE_DIM>(v_tile, rows_of(arguments.v, batch, kv_head), arguments.v.row, kv_begin, kv_len);
+    //% endif
+    load_tile<BLOCK_KV, HEAD_DIM>(k_tile, rows_of(arguments.k, @{ kv_rows }, kv_head), arguments.k.row, kv_begin, kv_len);
+    load_tile<BLOCK_KV, VALUE_DIM>(v_tile, rows_of(arguments.v, @{ kv_rows }, kv_head), arguments.v.row, kv_begin, kv_len);
 
     // this thread's rows of the transposed scores: keys kv_begin + first_row + 16 m + 8 r
     const int first_row = warp * ROW_TILES * 16 + lane / 4;
@@ -32,15 +40,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
     clear(dk);
     //% endif
     for (int head = kv_head * arguments.group; head < (kv_head + 1) * arguments.group; ++head) {
-        const Tile tile = load_tile_values(arguments, batch, head);
+        const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
         const Range range = live_queries_of(arguments, tile, kv_begin, min(kv_begin + BLOCK_KV, kv_len));
         const int first = range.begin / BLOCK_Q, last = (range.end + BLOCK_Q - 1) / BLOCK_Q;   // tiles of queries
         //% if stage_queries
         // positions past the end read what the last one has; nothing of theirs is used
         auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
         //% endif
-        const element* q_rows = rows_of(arguments.q, batch, head);
-        const element* do_rows = rows_of(arguments.output_grad, batch, head);
+        const element* q_rows = rows_of(arguments.q, @{ q_rows }, head);
+        const element* do_rows = rows_of(arguments.output_grad, @{ q_rows }, head);
         auto start_loads = [&](int q_tile, int stage) {
             load_tile<BLOCK_Q, HEAD_DIM>(q_ring + stage * Q_TILE_BYTES, q_rows, arguments.q.row, q_tile * BLOCK_Q, q_len);
             load_tile<BLOCK_Q, VALUE_DIM>(do_ring + stage * DO_TILE_BYTES, do_rows, arguments.output_grad.row, q_tile * BLOCK_Q, q_len);
@@ -181,7 +189,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
                 const int kv = kv_begin + first_row + 16 * m + 8 * r;
-                const i64 row = ((i64)batch * gridDim.y * arguments.group + head) * kv_len + kv;
+                const i64 row = @{ "((i64)batch * arguments.heads + head) * arguments.max_seqlen_kv" if packed else "((i64)batch * gridDim.y * arguments.group + head) * kv_len" } + kv;
                 //% for parameter in column_gradients
                 const float sum_@{ parameter.name } = quad_sum(grad_@{ parameter.name }[m][r]);
                 if (lane % 4 == 0 && kv < kv_len) arguments.grad_@{ parameter.name }[row] = sum_@{ parameter.name };
@@ -194,11 +202,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
     copy_async_wait_all();   // of a block without live tiles, too
     __syncthreads();         // shared memory is free for the output
     //% if want_dv
-    store_rows<ROW_TILES, VALUE_DIM>(v_tile + warp * ROW_TILES * 16 * row_bytes(VALUE_DIM), dv, rows_of(arguments.v_grad, batch, kv_head), arguments.v_grad.row, kv_begin + warp * ROW_TILES * 16, kv_len);
+    store_rows<ROW_TILES, VALUE_DIM>(v_tile + warp * ROW_TILES * 16 * row_bytes(VALUE_DIM), dv, rows_of(arguments.v_grad, @{ kv_rows }, kv_head), arguments.v_grad.row, kv_begin + warp * ROW_TILES * 16, kv_len);
     //% endif
     //% if want_dk
     //% if product_grad_scale and not scale_pairs
-    const float scale = product_grad_scale(load_tile_values(arguments, batch, kv_head * arguments.group));
+    const float scale = product_grad_scale(load_tile_values(arguments, batch, kv_head * arguments.group@{ lengths }));
 #pragma unroll
     for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
@@ -206,6 +214,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
 #pragma unroll
             for (int e = 0; e < 4; ++e) dk[m][n][e] *= scale;
     //% endif
-    store_rows<ROW_TILES, HEAD_DIM>(k_tile + warp * ROW_TILES * 16 * row_bytes(HEAD_DIM), dk, rows_of(arguments.k_grad, batch, kv_head), arguments.k_grad.row, kv_begin + warp * ROW_TILES * 16, kv_len);
+    store_rows<ROW_TILES, HEAD_DIM>(k_tile + warp * ROW_TILES * 16 * row_bytes(HEAD_DIM), dk, rows_of(arguments.k_grad, @{ kv_rows }, kv_head), arguments.k_grad.row, kv_begin + warp * ROW_TILES * 16, kv_len);
     //% endif
 }

@@ -10,10 +10,20 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 
     // @{ q_order_comment }
+    //% if packed
+    const PackedTile place = find_tile<BLOCK_Q>(arguments.cu_seqlens_q, arguments.sequences, blockIdx.x);
+    const int head = blockIdx.y, batch = place.sequence, kv_head = head / arguments.group;
+    const int q_start = arguments.cu_seqlens_q[batch], q_len = arguments.cu_seqlens_q[batch + 1] - q_start;
+    const int kv_start = arguments.cu_seqlens_kv[batch], kv_len = arguments.cu_seqlens_kv[batch + 1] - kv_start;
+    const int q_tiles = (q_len + BLOCK_Q - 1) / BLOCK_Q;
+    if (place.tile >= q_tiles) return;   // past the end of its sequence
+    const int q_begin = @{ q_order } * BLOCK_Q;
+    //% else
     const int q_begin = @{ q_order } * BLOCK_Q;
     const int head = blockIdx.y, batch = blockIdx.z, kv_head = head / arguments.group;
     const int q_len = arguments.q_len, kv_len = arguments.kv_len;
-    const Tile tile = load_tile_values(arguments, batch, head);
+    //% endif
+    const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
     const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
     const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys
 
@@ -23,15 +33,15 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
     //% endif
     auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
 
-    const element* k_rows = rows_of(arguments.k, batch, kv_head);
-    const element* v_rows = rows_of(arguments.v, batch, kv_head);
+    const element* k_rows = rows_of(arguments.k, @{ kv_rows }, kv_head);
+    const element* v_rows = rows_of(arguments.v, @{ kv_rows }, kv_head);
     auto start_loads = [&](int kv_tile, int stage) {
         load_tile<BLOCK_KV, HEAD_DIM>(k_ring + stage * K_TILE_BYTES, k_rows, arguments.k.row, kv_tile * BLOCK_KV, kv_len);
         load_tile<BLOCK_KV, VALUE_DIM>(v_ring + stage * V_TILE_BYTES, v_rows, arguments.v.row, kv_tile * BLOCK_KV, kv_len);
         copy_async_commit();
     };
-    load_tile<BLOCK_Q, HEAD_DIM>(q_tile, rows_of(arguments.q, batch, head), arguments.q.row, q_begin, q_len);
-    load_tile<BLOCK_Q, VALUE_DIM>(do_tile, rows_of(arguments.output_grad, batch, head), arguments.output_grad.row, q_begin, q_len);
+    load_tile<BLOCK_Q, HEAD_DIM>(q_tile, rows_of(arguments.q, @{ q_rows }, head), arguments.q.row, q_begin, q_len);
+    load_tile<BLOCK_Q, VALUE_DIM>(do_tile, rows_of(arguments.output_grad, @{ q_rows }, head), arguments.output_grad.row, q_begin, q_len);
     if (first < last) start_loads(first, 0);
     //% if stage_keys
     if (first < last && threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, key_at(first * BLOCK_KV + (int)threadIdx.x));
@@ -129,7 +139,7 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
 #pragma unroll
             for (int e = 0; e < 4; ++e) dq[m][n][e] *= scale;
     //% endif
-    store_rows<ROW_TILES, HEAD_DIM>(q_tile + warp * ROW_TILES * 16 * row_bytes(HEAD_DIM), dq, rows_of(arguments.q_grad, batch, head), arguments.q_grad.row, q_begin + warp * ROW_TILES * 16, q_len);
+    store_rows<ROW_TILES, HEAD_DIM>(q_tile + warp * ROW_TILES * 16 * row_bytes(HEAD_DIM), dq, rows_of(arguments.q_grad, @{ q_rows }, head), arguments.q_grad.row, q_begin + warp * ROW_TILES * 16, q_len);
     //% if row_gradients
     // one partial sum a row; a second kernel adds them up in a fixed order
 #pragma unroll
@@ -137,13 +147,22 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
             const int q = q_begin + first_row + 16 * m + 8 * r;
+            //% if packed
+            //% if sums_by_row
+            const i64 row = (i64)head * arguments.total_q + q_start + q;
+            //% endif
+            //% if sums_by_position
+            const i64 position = ((i64)batch * arguments.heads + head) * arguments.max_seqlen_q + q;   // room for the longest sequence
+            //% endif
+            //% else
             const i64 row = ((i64)batch * gridDim.y + head) * q_len + q;
+            //% endif
             //% for parameter in row_gradients
             float sum_@{ parameter.name } = @{ "quad_sum(grad_" ~ parameter.name ~ "[m][r])" if parameter.per_pair else "0.f" };
             //% if parameter.per_row
             if (quad_any(row_is_live[m][r])) sum_@{ parameter.name } += row_grad_@{ parameter.name }(tile, query[m][r]);
             //% endif
-            if (lane % 4 == 0 && q < q_len) arguments.grad_@{ parameter.name }[row] = sum_@{ parameter.name };
+            if (lane % 4 == 0 && q < q_len) arguments.grad_@{ parameter.name }[@{ parameter.place }] = sum_@{ parameter.name };
             //% endfor
         }
     //% endif

@@ -10,13 +10,15 @@ attn_dense_grad(const __grid_constant__ Arguments arguments) {
     //% endif
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int kv_begin = blockIdx.x * BLOCK_KV, q_begin = blockIdx.y * BLOCK_Q;
+    //% if not packed
     const int q_len = arguments.q_len, kv_len = arguments.kv_len;
+    //% endif
 
     // a stride of 0 broadcasts: this block covers all batches, or all heads, of that axis
     const DenseGrad gradient = arguments.grad_@{ parameter };
     const int own_heads = gradient.head == 0 ? 1 : arguments.heads;
     const int own_batch = blockIdx.z / own_heads, own_head = blockIdx.z % own_heads;
-    const int batch_end = gradient.batch == 0 ? arguments.batches : own_batch + 1;
+    const int batch_end = gradient.batch == 0 ? arguments.@{ "sequences" if packed else "batches" } : own_batch + 1;
     const int head_end = gradient.head == 0 ? arguments.heads : own_head + 1;
 
     const int first_row = warp * ROW_TILES * 16 + lane / 4;   // this thread's rows: q_begin + first_row + 16 m + 8 r
@@ -26,14 +28,19 @@ attn_dense_grad(const __grid_constant__ Arguments arguments) {
     for (int batch = gradient.batch == 0 ? 0 : own_batch; batch < batch_end; ++batch)
         for (int head = gradient.head == 0 ? 0 : own_head; head < head_end; ++head) {
             const int kv_head = head / arguments.group;
-            const Tile tile = load_tile_values(arguments, batch, head);
+            //% if packed
+            const int q_start = arguments.cu_seqlens_q[batch], q_len = arguments.cu_seqlens_q[batch + 1] - q_start;
+            const int kv_start = arguments.cu_seqlens_kv[batch], kv_len = arguments.cu_seqlens_kv[batch + 1] - kv_start;
+            if (q_begin >= q_len || kv_begin >= kv_len) continue;
+            //% endif
+            const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
             const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
             if (kv_begin >= range.end || kv_begin + BLOCK_KV <= range.begin) continue;
             __syncthreads();   // every warp has used the last tile
-            load_tile<BLOCK_Q, HEAD_DIM>(q_tile, rows_of(arguments.q, batch, head), arguments.q.row, q_begin, q_len);
-            load_tile<BLOCK_Q, VALUE_DIM>(do_tile, rows_of(arguments.output_grad, batch, head), arguments.output_grad.row, q_begin, q_len);
-            load_tile<BLOCK_KV, HEAD_DIM>(k_tile, rows_of(arguments.k, batch, kv_head), arguments.k.row, kv_begin, kv_len);
-            load_tile<BLOCK_KV, VALUE_DIM>(v_tile, rows_of(arguments.v, batch, kv_head), arguments.v.row, kv_begin, kv_len);
+            load_tile<BLOCK_Q, HEAD_DIM>(q_tile, rows_of(arguments.q, @{ q_rows }, head), arguments.q.row, q_begin, q_len);
+            load_tile<BLOCK_Q, VALUE_DIM>(do_tile, rows_of(arguments.output_grad, @{ q_rows }, head), arguments.output_grad.row, q_begin, q_len);
+            load_tile<BLOCK_KV, HEAD_DIM>(k_tile, rows_of(arguments.k, @{ kv_rows }, kv_head), arguments.k.row, kv_begin, kv_len);
+            load_tile<BLOCK_KV, VALUE_DIM>(v_tile, rows_of(arguments.v, @{ kv_rows }, kv_head), arguments.v.row, kv_begin, kv_len);
             //% if stage_keys
             for (int column = threadIdx.x; column < BLOCK_KV; column += THREADS) {
                 const int kv = min(kv_begin + column, kv_len - 1);
@@ -78,6 +85,6 @@ attn_dense_grad(const __grid_constant__ Arguments arguments) {
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
                 const int q = q_begin + first_row + 16 * m + 8 * (e / 2), kv = first_kv + 8 * n + e % 2;
-                if (q < q_len && kv < kv_len) gradient.data[own_batch * gradient.batch + own_head * gradient.head + q * gradient.query + kv * gradient.key] = sum[m][n][e];
+                if (@{ "q < arguments.max_seqlen_q && kv < arguments.max_seqlen_kv" if packed else "q < q_len && kv < kv_len" }) gradient.data[own_batch * gradient.batch + own_head * gradient.head + q * gradient.query + kv * gradient.key] = sum[m][n][e];
             }
 }

@@ -9,10 +9,20 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 
     // @{ q_order_comment }
+    //% if packed
+    const PackedTile place = find_tile<BLOCK_Q>(arguments.cu_seqlens_q, arguments.sequences, blockIdx.x);
+    const int head = blockIdx.y, batch = place.sequence, kv_head = head / arguments.group;
+    const int q_start = arguments.cu_seqlens_q[batch], q_len = arguments.cu_seqlens_q[batch + 1] - q_start;
+    const int kv_start = arguments.cu_seqlens_kv[batch], kv_len = arguments.cu_seqlens_kv[batch + 1] - kv_start;
+    const int q_tiles = (q_len + BLOCK_Q - 1) / BLOCK_Q;
+    if (place.tile >= q_tiles) return;   // past the end of its sequence
+    const int q_begin = @{ q_order } * BLOCK_Q;
+    //% else
     const int q_begin = @{ q_order } * BLOCK_Q;
     const int head = blockIdx.y, batch = blockIdx.z, kv_head = head / arguments.group;
     const int q_len = arguments.q_len, kv_len = arguments.kv_len;
-    const Tile tile = load_tile_values(arguments, batch, head);
+    //% endif
+    const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
     const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
     const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys
 
@@ -22,14 +32,14 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     //% endif
     auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
 
-    const element* k_rows = rows_of(arguments.k, batch, kv_head);
-    const element* v_rows = rows_of(arguments.v, batch, kv_head);
+    const element* k_rows = rows_of(arguments.k, @{ kv_rows }, kv_head);
+    const element* v_rows = rows_of(arguments.v, @{ kv_rows }, kv_head);
     auto start_loads = [&](int kv_tile, int stage) {
         load_tile<BLOCK_KV, HEAD_DIM>(k_ring + stage * K_TILE_BYTES, k_rows, arguments.k.row, kv_tile * BLOCK_KV, kv_len);
         load_tile<BLOCK_KV, VALUE_DIM>(v_ring + stage * V_TILE_BYTES, v_rows, arguments.v.row, kv_tile * BLOCK_KV, kv_len);
         copy_async_commit();
     };
-    load_tile<BLOCK_Q, HEAD_DIM>(q_tile, rows_of(arguments.q, batch, head), arguments.q.row, q_begin, q_len);
+    load_tile<BLOCK_Q, HEAD_DIM>(q_tile, rows_of(arguments.q, @{ q_rows }, head), arguments.q.row, q_begin, q_len);
     if (first < last) start_loads(first, 0);
     //% if stage_keys
     if (first < last && threadIdx.x < BLOCK_KV) store_key(key_ring, threadIdx.x, key_at(first * BLOCK_KV + (int)threadIdx.x));
@@ -306,7 +316,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     // ---------------------------------------------------------------- epilogue
     copy_async_wait_all();   // of a block without live tiles, too
     __syncthreads();         // shared memory is free for the output
-    element* o_rows = rows_of(arguments.o, batch, head);
+    element* o_rows = rows_of(arguments.o, @{ q_rows }, head);
     //% if has_normalizer
 #pragma unroll
     for (int m = 0; m < ROW_TILES; ++m)
@@ -334,7 +344,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 if (other > largest[m][r] || (other == largest[m][r] && other_at < largest_at[m][r])) largest[m][r] = other, largest_at[m][r] = other_at;
             }
             //% if shifted
-            const float max_weight = largest[m][r] == -INFINITY ? 0.f : exp2_approx(largest[m][r] - shift);
+            const float max_weight = largest[m][r] == -INFINITY ? 0.f : exp2_approx(@{ "fmaf(largest[m][r], tile.exponent_scale, -shift)" if scaled else "largest[m][r] - shift" });
             //% else
             const float max_weight = largest[m][r] == -INFINITY ? 0.f : largest[m][r];
             //% endif
@@ -345,7 +355,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             for (int n = 0; n < padded(VALUE_DIM) / 8; ++n) o[m][n][2 * r] *= inverse, o[m][n][2 * r + 1] *= inverse;
             //% if saved
             if (lane % 4 == 0 && q < q_len) {
-                const i64 row = ((i64)batch * gridDim.y + head) * q_len + q;
+                const i64 row = @{ "(i64)head * arguments.total_q + q_start" if packed else "((i64)batch * gridDim.y + head) * q_len" } + q;
                 //% for save in saved
                 @{ save }
                 //% endfor

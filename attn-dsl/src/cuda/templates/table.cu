@@ -12,10 +12,19 @@ attn_table_grad(const __grid_constant__ Arguments arguments) {
     //% endif
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 
+    //% if packed
+    const PackedTile place = find_tile<BLOCK_Q>(arguments.cu_seqlens_q, arguments.sequences, blockIdx.x);
+    const int q_begin = place.tile * BLOCK_Q, chunk_begin = blockIdx.y * TABLE_CHUNK;
+    const int head = blockIdx.z, batch = place.sequence, kv_head = head / arguments.group;
+    const int q_start = arguments.cu_seqlens_q[batch], q_len = arguments.cu_seqlens_q[batch + 1] - q_start;
+    const int kv_start = arguments.cu_seqlens_kv[batch], kv_len = arguments.cu_seqlens_kv[batch + 1] - kv_start;
+    if (q_begin >= q_len) return;   // past the end of its sequence
+    //% else
     const int q_begin = blockIdx.x * BLOCK_Q, chunk_begin = blockIdx.y * TABLE_CHUNK;
     const int head = blockIdx.z % arguments.heads, batch = blockIdx.z / arguments.heads, kv_head = head / arguments.group;
     const int q_len = arguments.q_len, kv_len = arguments.kv_len;
-    const Tile tile = load_tile_values(arguments, batch, head);
+    //% endif
+    const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
     const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
     const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys
     //% if stage_keys
@@ -25,8 +34,8 @@ attn_table_grad(const __grid_constant__ Arguments arguments) {
     auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
 
     for (int entry = 0; entry < TABLE_CHUNK; ++entry) store_shared(histogram + (entry * THREADS + threadIdx.x) * 4, 0.f);
-    load_tile<BLOCK_Q, HEAD_DIM>(q_tile, rows_of(arguments.q, batch, head), arguments.q.row, q_begin, q_len);
-    load_tile<BLOCK_Q, VALUE_DIM>(do_tile, rows_of(arguments.output_grad, batch, head), arguments.output_grad.row, q_begin, q_len);
+    load_tile<BLOCK_Q, HEAD_DIM>(q_tile, rows_of(arguments.q, @{ q_rows }, head), arguments.q.row, q_begin, q_len);
+    load_tile<BLOCK_Q, VALUE_DIM>(do_tile, rows_of(arguments.output_grad, @{ q_rows }, head), arguments.output_grad.row, q_begin, q_len);
 
     // this thread's rows: q_begin + first_row + 16 m + 8 r
     const int first_row = warp * ROW_TILES * 16 + lane / 4;
@@ -38,8 +47,8 @@ attn_table_grad(const __grid_constant__ Arguments arguments) {
 
     for (int kv_tile = first; kv_tile < last; ++kv_tile) {
         __syncthreads();   // every warp has used the last tile
-        load_tile<BLOCK_KV, HEAD_DIM>(k_tile, rows_of(arguments.k, batch, kv_head), arguments.k.row, kv_tile * BLOCK_KV, kv_len);
-        load_tile<BLOCK_KV, VALUE_DIM>(v_tile, rows_of(arguments.v, batch, kv_head), arguments.v.row, kv_tile * BLOCK_KV, kv_len);
+        load_tile<BLOCK_KV, HEAD_DIM>(k_tile, rows_of(arguments.k, @{ kv_rows }, kv_head), arguments.k.row, kv_tile * BLOCK_KV, kv_len);
+        load_tile<BLOCK_KV, VALUE_DIM>(v_tile, rows_of(arguments.v, @{ kv_rows }, kv_head), arguments.v.row, kv_tile * BLOCK_KV, kv_len);
         //% if stage_keys
         for (int column = threadIdx.x; column < BLOCK_KV; column += THREADS) store_key(key_ring, column, key_at(kv_tile * BLOCK_KV + column));
         //% endif
@@ -82,6 +91,6 @@ attn_table_grad(const __grid_constant__ Arguments arguments) {
         for (int thread = 0; thread < THREADS; thread += 32) sum += load_shared_float(histogram + (entry * THREADS + thread + lane) * 4);
 #pragma unroll
         for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(~0u, sum, distance);
-        if (lane == 0) arguments.grad_@{ parameter }[((i64)blockIdx.z * gridDim.x + blockIdx.x) * entries + chunk_begin + entry] = sum;
+        if (lane == 0) arguments.grad_@{ parameter }[@{ "(((i64)batch * arguments.heads + head) * ((arguments.max_seqlen_q + BLOCK_Q - 1) / BLOCK_Q) + place.tile)" if packed and by_sequence else "((i64)blockIdx.z * gridDim.x + blockIdx.x)" } * entries + chunk_begin + entry] = sum;
     }
 }

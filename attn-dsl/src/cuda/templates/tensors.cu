@@ -7,10 +7,33 @@ struct Tensor {
     element* data;
     i64 batch, head, row;
 };
+//% if packed
+// The rows of a head from a sequence's first one on: a packed batch is one entry of the axis of batches.
+__device__ __forceinline__ element* rows_of(const Tensor& tensor, int start, int head) { return tensor.data + start * tensor.row + head * tensor.head; }
+//% else
 __device__ __forceinline__ element* rows_of(const Tensor& tensor, int batch, int head) { return tensor.data + batch * tensor.batch + head * tensor.head; }
+//% endif
 
 constexpr int CHUNK = 16 / sizeof(element);   // elements of one 16 byte copy
 constexpr int padded(int head_dim) { return (head_dim + 15) / 16 * 16; }
+//% endif
+//% if needs.find_tile
+// A tile of BLOCK rows of a sequence of a packed batch.
+struct PackedTile { int sequence, tile; };
+// What a block works on. The tiles of sequence s have the numbers from cu_seqlens[s] / BLOCK + s on: the next sequence's begin behind
+// them, and of the few numbers in between none is a tile. Every warp looks for itself, at 32 sequences at a time.
+template <int BLOCK>
+__device__ __forceinline__ PackedTile find_tile(const int* cu_seqlens, int sequences, int number) {
+    int sequence = -1;
+    for (int first = 0; first < sequences; first += 32) {
+        const int other = first + (int)threadIdx.x % 32;
+        const u32 begun = __ballot_sync(~0u, other < sequences && cu_seqlens[other] / BLOCK + other <= number);
+        sequence += __popc(begun);
+        if (begun != ~0u) break;
+    }
+    return {sequence, number - (cu_seqlens[sequence] / BLOCK + sequence)};
+}
+
 //% endif
 //% if needs.Array
 // A parameter: a stride of 0 broadcasts.
