@@ -116,6 +116,7 @@ impl Emitter<'_> {
             Op::Bool(value) => (value.to_string(), Atom),
             Op::Input(input) => unreachable!("{input:?} is not known where it is used"),
             Op::Parameter { parameter, index, .. } => (self.parameter(*parameter, index), Atom),
+            Op::Extreme { .. } => unreachable!("no kernel reads ranges of a parameter"),
             Op::Unary(op, a) => self.unary(*op, *a),
             Op::Binary(op, a, b) => self.binary(*op, *a, *b),
             Op::Compare(op, a, b) => {
