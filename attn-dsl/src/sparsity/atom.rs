@@ -185,11 +185,11 @@ impl Analysis<'_> {
         let (b_low, b_high, b_extent) = self.range(b);
         let corners = [a_extent.0, a_extent.1].map(|a| [a * b_extent.0, a * b_extent.1]);
         let corners = corners.as_flattened();
-        let extent = (corners.iter().copied().fold(i64::MAX, i64::min), corners.iter().copied().fold(i64::MIN, i64::max));
+        let extent =
+            (corners.iter().copied().fold(i64::MAX, i64::min), corners.iter().copied().fold(i64::MIN, i64::max));
         let known = [a_low, a_high, b_low, b_high].into_iter().collect::<Option<Vec<_>>>();
         let Some(ends) = known.filter(|_| extent.0 >= INT.0 && extent.1 <= INT.1) else { return UNKNOWN };
-        let products: Vec<_> =
-            ends[..2].iter().flat_map(|&a| ends[2..].iter().map(move |&b| (a, b))).collect();
+        let products: Vec<_> = ends[..2].iter().flat_map(|&a| ends[2..].iter().map(move |&b| (a, b))).collect();
         let products: Vec<_> = products.into_iter().map(|(a, b)| self.graph.product(a, b)).collect();
         let mut fold = |op: Binary| products[1..].iter().fold(products[0], |a, &b| self.graph.binary(op, a, b));
         Atom { low: Some(fold(Binary::Min)), high: Some(fold(Binary::Max)), extent }

@@ -60,7 +60,11 @@ impl Case {
         let mut both = self.clone();
         for constraint in &other.constraints {
             // of two in one direction the tighter one
-            match both.constraints.iter_mut().find(|own| own.terms == constraint.terms && own.guards == constraint.guards) {
+            match both
+                .constraints
+                .iter_mut()
+                .find(|own| own.terms == constraint.terms && own.guards == constraint.guards)
+            {
                 Some(own) if own.constant >= constraint.constant => {}
                 Some(own) => *own = constraint.clone(),
                 None => both.constraints.push(constraint.clone()),

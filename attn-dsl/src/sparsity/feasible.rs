@@ -134,11 +134,7 @@ impl Analysis<'_> {
     }
 
     /// `test`, or true where a guarded atom leaves its range; `None` where that cannot be told.
-    fn unless_broken(
-        &mut self,
-        guards: &BTreeMap<NodeId, i64>,
-        test: NodeId,
-    ) -> Option<NodeId> {
+    fn unless_broken(&mut self, guards: &BTreeMap<NodeId, i64>, test: NodeId) -> Option<NodeId> {
         let mut result = test;
         for (&atom, &limit) in guards {
             let (least, greatest) = self.extent(atom);

@@ -88,9 +88,8 @@ pub(super) struct Mask {
 
 impl Mask {
     pub(super) fn new(mask: &str) -> Mask {
-        let text = format!(
-            "struct Masked {{ limit: i32[b], ids: i32[b, kv], rows: i32[b, q], table: i32[8], mask: {mask} }}"
-        );
+        let text =
+            format!("struct Masked {{ limit: i32[b], ids: i32[b, kv], rows: i32[b, q], table: i32[8], mask: {mask} }}");
         let definition = compile_one(&text).unwrap_or_else(|errors| panic!("{}", errors.render(&text, "mask.attn")));
         let mut graph = definition.graph.clone();
         let mask = definition.mask.unwrap_or_else(|| graph.bool(true));
@@ -144,6 +143,18 @@ pub(super) struct Evaluators<'a> {
 }
 
 impl Evaluators<'_> {
+    /// Whether each pair of the sequences is live, by query and then by key.
+    pub(super) fn live_pairs(&mut self, place: &Place) -> Vec<bool> {
+        let pairs = (0..place.q_len).flat_map(|q| (0..place.kv_len).map(move |kv| (q, kv)));
+        let mut place = place.clone();
+        pairs
+            .map(|(q, kv)| {
+                (place.q, place.kv) = (q, kv);
+                self.pair.evaluate(&place)[0].bool()
+            })
+            .collect()
+    }
+
     /// Pair by pair.
     pub(super) fn coverage(&mut self, place: &Place) -> Coverage {
         let (mut any, mut all) = (false, true);

@@ -1,5 +1,7 @@
 //! Random masks: never wrong, and nearly always right where they are affine.
 
+use std::cell::Cell;
+
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
@@ -77,27 +79,36 @@ fn tile() -> impl Strategy<Value = Place> {
     )
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2500, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_live_pair_is_skipped_and_no_dead_one_taken(mask in mask(), tiles in prop::collection::vec(tile(), 6)) {
+/// In exact integers and in 32 bits that wrap. Of tiles that are empty or full most are recognised, so that this tests something.
+#[test]
+fn no_live_pair_is_skipped_and_no_dead_one_taken() {
+    let config = Config { cases: 2500, failure_persistence: None, ..Config::default() };
+    let (decided, recognised) = (Cell::new(0), Cell::new(0));
+    let tested = TestRunner::new(config).run(&(mask(), prop::collection::vec(tile(), 6)), |(mask, tiles)| {
         let compiled = Mask::new(&mask);
         let mut evaluators = compiled.evaluators();
         for tile in tiles {
-            let bound = evaluators.bound(&tile);
-            if bound != Coverage::Partial {
-                prop_assert_eq!(evaluators.coverage(&tile), bound, "{} in {:?}", mask, tile);
+            let (bound, coverage) = (evaluators.bound(&tile), evaluators.coverage(&tile));
+            decided.set(decided.get() + u32::from(coverage != Coverage::Partial));
+            recognised.set(recognised.get() + u32::from(bound != Coverage::Partial));
+            prop_assert!(bound == Coverage::Partial || bound == coverage, "{bound:?}: {mask} in {tile:?}");
+            let [_, may_live, all_live] = compiled.wrapping(&tile);
+            if may_live && !all_live {
+                continue;
             }
             for q in tile.queries[0]..=tile.queries[1] {
                 for kv in tile.keys[0]..=tile.keys[1] {
-                    let [live, may_live, all_live] = compiled.wrapping(&Place { q, kv, ..tile.clone() });
+                    let [live, ..] = compiled.wrapping(&Place { q, kv, ..tile.clone() });
                     prop_assert!(may_live || !live, "a live pair is skipped: {mask} at {q}, {kv} in {tile:?}");
                     prop_assert!(live || !all_live, "a dead pair is taken: {mask} at {q}, {kv} in {tile:?}");
                 }
             }
         }
-    }
+        Ok(())
+    });
+    tested.unwrap_or_else(|error| panic!("{error}"));
+    println!("any: {} of {}", recognised.get(), decided.get());
+    assert!(decided.get() > 5000 && 10 * recognised.get() > 6 * decided.get(), "{recognised:?} of {decided:?}");
 }
 
 /// Conjunctions and disjunctions of up to three affine comparisons.
@@ -118,8 +129,7 @@ fn most_tiles_of_affine_masks_are_recognised() {
         let compiled = Mask::new(&mask);
         let mut evaluators = compiled.evaluators();
         for (q, kv) in (0..64i64).step_by(8).flat_map(|q| (0..64i64).step_by(16).map(move |kv| (q, kv))) {
-            let tile =
-                Place { q_len: 64, kv_len: 64, queries: [q, q + 7], keys: [kv, kv + 15], ..Place::default() };
+            let tile = Place { q_len: 64, kv_len: 64, queries: [q, q + 7], keys: [kv, kv + 15], ..Place::default() };
             let coverage = evaluators.coverage(&tile);
             if coverage != Coverage::Partial {
                 all += 1;
