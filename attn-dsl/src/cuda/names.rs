@@ -118,7 +118,7 @@ const TAKEN: &[&str] = &[
 ];
 
 /// Beginnings of names that are derived from a parameter's or a length's: `grad_slope`, `size_buckets`.
-const DERIVED: &[&str] = &["grad_", "row_grad_", "size_"];
+const DERIVED: &[&str] = &["extremes_", "grad_", "row_grad_", "size_"];
 
 /// Gives out identifiers.
 #[derive(Clone, Debug, Default)]

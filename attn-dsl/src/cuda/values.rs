@@ -14,7 +14,9 @@ use super::expression::{Emitter, type_name};
 use super::names::{Names, comment};
 use super::relative::Relatives;
 use crate::definition::Definition;
-use crate::ir::{Binary, Graph, Input, Names as PrintNames, NodeId, Op, Reduction, Type, Unary, print_expression_with};
+use crate::ir::{
+    Binary, Graph, Input, Names as PrintNames, NodeId, Op, Rate, Reduction, Type, Unary, print_expression_with,
+};
 
 /// A structure of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -236,8 +238,8 @@ impl<'a> Values<'a> {
         format!("{stem}_{}", if log2 { "log2" } else { "term" })
     }
 
-    /// What a row or column value needs of the tile becomes a field of the tile.
-    fn demand_slower(&mut self, root: NodeId, place: Place) {
+    /// What a value of a row, a column or a tile of pairs needs of the batch and head becomes a field of the tile.
+    pub(crate) fn demand_slower(&mut self, root: NodeId, place: Place) {
         if place == Place::Tile {
             return;
         }
@@ -248,7 +250,8 @@ impl<'a> Values<'a> {
             {
                 continue;
             }
-            if self.graph.rate(id).is_tile() {
+            let rate = self.graph.rate(id);
+            if rate.is_tile() && !rate.contains(Rate::TILE) {
                 self.field(id, Place::Tile);
             } else {
                 let mut operands = self.graph.op(id).operands();

@@ -93,6 +93,9 @@ impl Analysis<'_> {
             return Some(self.graph.bool(false));
         }
         let mut guards = linear.guards.clone();
+        // x + 1 <= y is x < y, which needs no room
+        let op = if linear.constant > 0 { Compare::Lt } else { Compare::Le };
+        let constants = [(linear.constant - 1).max(0), (-linear.constant).max(0)];
         let mut sides = [Vec::new(), Vec::new()];
         for (&atom, &coefficient) in &linear.terms {
             let end = if coefficient > 0 { End::Low } else { End::High };
@@ -100,7 +103,7 @@ impl Analysis<'_> {
         }
         let mut sums = [self.graph.int(0); 2];
         for (at, side) in sides.iter().enumerate() {
-            let constant = if at == 0 { linear.constant.max(0) } else { (-linear.constant).max(0) };
+            let constant = constants[at];
             if constant > INT / 2 {
                 return None;
             }
@@ -121,7 +124,7 @@ impl Analysis<'_> {
             let terms: Vec<(NodeId, i64)> = side.iter().map(|&(_, end, coefficient)| (end, coefficient)).collect();
             sums[at] = self.sum_of(&terms, constant)?;
         }
-        let test = self.graph.compare(Compare::Le, sums[0], sums[1]);
+        let test = self.graph.compare(op, sums[0], sums[1]);
         self.unless_broken(&guards, test)
     }
 
