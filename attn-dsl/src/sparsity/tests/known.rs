@@ -30,7 +30,7 @@ const MASKS: &[(&str, &str)] = &[
 ];
 
 /// Lengths of queries and keys.
-const LENGTHS: &[(i64, i64)] = &[(384, 384), (512, 700), (1000, 1000)];
+const LENGTHS: &[(i64, i64)] = &[(384, 384), (450, 600), (800, 800)];
 
 const TILES: &[(i64, i64)] = &[(64, 128), (128, 128), (128, 64)];
 
