@@ -60,7 +60,7 @@ impl AxisExtremes {
         let mut next = at[self.axis];
         let mut found = element(view, base + next * view.strides[self.axis]);
         while next < end {
-            let (value, step) = if next % BLOCK == 0 && next + BLOCK <= end {
+            let (value, step) = if next.is_multiple_of(BLOCK) && next + BLOCK <= end {
                 (blocks[block_base + next / BLOCK * self.strides[self.axis]], BLOCK)
             } else {
                 (element(view, base + next * view.strides[self.axis]), 1)
