@@ -162,16 +162,20 @@ pub(crate) struct TileMask {
     sparsity: Sparsity,
 }
 
+/// The most operations that a lane spends on a tile: a fraction of the time that a tile takes, since 32 lanes share them.
+const LARGEST: usize = 1000;
 /// The longest line of a formula.
 const LINE: usize = 140;
 
 impl TileMask {
-    /// Analyses a mask; new expressions go to `graph`. `None` where any tile may have live and dead pairs.
+    /// Analyses a mask; new expressions go to `graph`. `None` where any tile may have live and dead pairs, and where to tell
+    /// which has takes too long.
     pub(crate) fn of(graph: &mut Graph, mask: NodeId) -> Option<TileMask> {
         let sparsity = Sparsity::of(graph, Some(mask));
         let is = |id: NodeId, value: bool| *graph.op(id) == Op::Bool(value);
         let says_nothing = is(sparsity.may_live, true) && is(sparsity.all_live, false);
-        (!says_nothing).then_some(TileMask { mask, sparsity })
+        let is_large = graph.reachable(&[sparsity.may_live, sparsity.all_live]).len() > LARGEST;
+        (!says_nothing && !is_large).then_some(TileMask { mask, sparsity })
     }
 
     fn roots(&self) -> [NodeId; 2] {

@@ -103,6 +103,7 @@ const TAKEN: &[&str] = &[
     "u32",
     "u64",
     "i64",
+    "int2",
     "element",
     "INFINITY",
     "LOG2E",
