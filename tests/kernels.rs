@@ -12,8 +12,8 @@ use attn::{Definition, gallery};
 const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
 const MASKS: [&str; 2] = ["causal", "causal & window(128, 0)"];
 
-/// A kernel of the machinery that is not in the forward pass, and a variant whose kernel shows it.
-const MACHINERY: [(&str, &str, &str, Target); 9] = [
+/// A kernel of the machinery beside that of a plain forward pass, and a variant whose kernel shows it.
+const MACHINERY: [(&str, &str, &str, Target); 11] = [
     ("machinery_delta", "attn_delta", "softcap", Target::Sm90a),
     ("machinery_backward_kv", "attn_backward_kv", "softcap", Target::Sm80),
     ("machinery_backward_q", "attn_backward_q", "softcap", Target::Sm80),
@@ -22,6 +22,8 @@ const MACHINERY: [(&str, &str, &str, Target); 9] = [
     ("machinery_query_gradients", "attn_query_gradients", "sink", Target::Sm90a),
     ("machinery_table_grad", "attn_table_grad", "t5bias", Target::Sm80),
     ("machinery_dense_grad", "attn_dense_grad", "dense-bias", Target::Sm90a),
+    ("machinery_extremes", "attn_extremes", "document", Target::Sm80),
+    ("machinery_forward_tile_mask", "attn_forward", "document", Target::Sm80),
     ("machinery_live_keys", "attn_live_keys", "live-keys", Target::Sm90a),
 ];
 

@@ -21,6 +21,7 @@ pub mod lower;
 #[cfg(feature = "cuda")]
 pub mod plan;
 pub mod simplify;
+pub mod sparsity;
 pub mod syntax;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -105,6 +105,9 @@ pub enum Argument {
     Rows(RowArray),
     /// A parameter: address, then a 64-bit stride per axis (0 where it broadcasts), then a 32-bit extent per axis, padded to 8.
     Parameter(ParameterId),
+    /// The least and greatest element of each block of [`EXTREMES_BLOCK`](super::EXTREMES_BLOCK) along an axis of an integer
+    /// parameter, pairs of i32: laid out as a parameter whose extent along the axis is the number of blocks.
+    Extremes(ParameterId, u32),
     /// f32 partial sums of a parameter's gradient: an address.
     Partial(ParameterId),
     /// The same from each of some warps of the block of a tile of keys, where the parameter has no axis of queries or keys:
@@ -146,7 +149,7 @@ impl Argument {
             | Argument::WorksTaken
             | Argument::CuSeqlensQ
             | Argument::CuSeqlensKv => 8,
-            Argument::Parameter(id) => {
+            Argument::Parameter(id) | Argument::Extremes(id, _) => {
                 let rank = definition.parameter(*id).axes.len();
                 (8 + 8 * rank + 4 * rank).next_multiple_of(8)
             }
@@ -168,6 +171,11 @@ impl Argument {
             _ => 8,
         }
     }
+}
+
+/// The member that holds the extremes of a parameter along an axis.
+pub(crate) fn extremes_name(parameter: &str, axis: u32) -> String {
+    format!("extremes_{parameter}_{axis}")
 }
 
 /// Orders the members and writes the declaration of `struct Arguments`.
@@ -196,6 +204,10 @@ pub(crate) fn declare(
                 let parameter = definition.parameter(*id);
                 let ty = if parameter.ty == Type::Int { "int" } else { "float" };
                 line(format!("Array<{ty}, {}> {}", parameter.axes.len(), names[id.0 as usize]));
+            }
+            Argument::Extremes(id, axis) => {
+                let rank = definition.parameter(*id).axes.len();
+                line(format!("Array<int2, {rank}> {}", extremes_name(&names[id.0 as usize], *axis)));
             }
             Argument::Partial(id) | Argument::TilePartial(id, _) => {
                 line(format!("float* grad_{}", names[id.0 as usize]))

@@ -9,8 +9,9 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use super::arguments::extremes_name;
 use crate::definition::{Axis, Definition};
-use crate::ir::{Binary, Compare, Graph, Input, NodeId, Op, ParameterId, Type, Unary};
+use crate::ir::{Binary, Compare, Extreme, Graph, Input, NodeId, Op, ParameterId, Type, Unary};
 
 /// C++ operator precedence, loosest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,6 +119,10 @@ impl Emitter<'_> {
             Op::Bool(value) => (value.to_string(), Atom),
             Op::Input(input) => unreachable!("{input:?} is not known where it is used"),
             Op::Parameter { parameter, index, .. } => (self.parameter(*parameter, index), Atom),
+            Op::Extreme { extreme, parameter, axis, index, last } => {
+                let bounds = self.extremes(*parameter, *axis, index, *last);
+                (format!("{bounds}.{}", if *extreme == Extreme::Least { "x" } else { "y" }), Atom)
+            }
             Op::Unary(op, a) => self.unary(*op, *a),
             Op::Binary(op, a, b) => self.binary(*op, *a, *b),
             Op::Compare(op, a, b) => {
@@ -205,6 +210,32 @@ impl Emitter<'_> {
             Binary::And => infix("&&", And, Equality),
             Binary::Or => infix("||", Or, And),
         }
+    }
+
+    /// The extremes from one index to another, bounded by those of the blocks that hold them.
+    fn extremes(&self, id: ParameterId, axis: usize, index: &[NodeId], last: NodeId) -> String {
+        let name = &self.parameter_names[id.0 as usize];
+        let number = u32::try_from(axis).expect("few axes");
+        let blocks = format!("arguments.{}", extremes_name(name, number));
+        let extent = |axis: usize, declared: &Axis| {
+            self.own_length(declared).unwrap_or_else(|| format!("arguments.{name}.extent[{axis}]"))
+        };
+        let mut data = format!("{blocks}.data");
+        for (other, (&node, declared)) in index.iter().zip(&self.definition.parameter(id).axes).enumerate() {
+            if other != axis {
+                let is_own = own_variable(declared).is_some_and(|own| *self.graph.op(node) == Op::Input(own));
+                let at = if is_own {
+                    self.print(node, Precedence::Product)
+                } else {
+                    let extent = extent(other, declared);
+                    format!("clamp_index({}, {extent})", self.print(node, Precedence::Ternary))
+                };
+                write!(data, " + {at} * {blocks}.stride[{other}]").expect("writing to a string");
+            }
+        }
+        let (first, last) = (self.print(index[axis], Precedence::Ternary), self.print(last, Precedence::Ternary));
+        let extent = extent(axis, &self.definition.parameter(id).axes[axis]);
+        format!("extremes_of({data}, {blocks}.stride[{axis}], {extent}, {first}, {last})")
     }
 
     /// A read: the axis' own variable is in range and broadcasts by a stride of 0; any other index is clamped.

@@ -4,7 +4,9 @@ use minijinja::context;
 
 use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
+use super::extremes::{EXTREMES_BLOCK, extremes};
 use super::hopper;
+use super::mask::TileMask;
 use super::relative::{self, Relatives};
 use super::terms::Terms;
 use super::values::{Place, Values, function};
@@ -34,8 +36,8 @@ fn choice(lowered: &Lowered, shape: Shape, target: Target, number: usize) -> Res
     if variant.counts_live_keys() {
         kernels.push(live_keys(&variant));
     }
-    let (kernel, count) = forward(&mut variant, true, number)?;
-    kernels.push(kernel);
+    let (passes, count) = forward(&mut variant, true, number)?;
+    kernels.extend(passes);
     Ok((kernels, count))
 }
 
@@ -119,9 +121,9 @@ pub(super) fn in_log2_units(graph: &mut Graph, x: NodeId) -> NodeId {
     }
 }
 
-/// The kernel, in the tiles of a choice by its number, and how many choices there are; `split`: whether the terms of row and key
-/// may be taken out of the exponent.
-fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Kernel, usize), PlanError> {
+/// The kernel and those before it, in the tiles of a choice by its number, and how many choices there are; `split`: whether the
+/// terms of row and key may be taken out of the exponent.
+fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec<Kernel>, usize), PlanError> {
     let lowered = variant.lowered;
     let pass = &lowered.forward;
     let shifted = lowered.class == Class::ShiftedExponential;
@@ -146,6 +148,8 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Ker
     let pair = keep_relatives(variant, pair, scale);
     let sigmoid = sigmoid.map(|_| pair);
     let floor = pass.shift_floors.iter().copied().reduce(|a, b| variant.graph.binary(Binary::Max, a, b));
+    let residual = lowered.mask.filter(|_| variant.bounds.residual);
+    let tile_mask = residual.and_then(|mask| TileMask::of(&mut variant.graph, mask));
     let whole = variant;
     let variant = &*whole;
     let row_inputs = row_inputs(pass.reductions.as_slice(), shifted);
@@ -181,13 +185,16 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Ker
         Err(_) if terms.is_some() => return forward(whole, false, choice),
         Err(why) => {
             values = demands(true);
+            tile_mask.iter().for_each(|mask| mask.demand(&mut values));
             let key_fields = values.staged_fields(Place::Key);
             Schedule::Portable(tiles(Pass::Forward, variant.shape, variant.target, false, key_fields)?, why)
         }
     };
 
+    let tile_mask = tile_mask.filter(|_| matches!(schedule, Schedule::Portable(..)));
+    let ranges = tile_mask.as_ref().map(|mask| mask.ranges(&variant.graph)).unwrap_or_default();
     let relative_fields = values.count(Place::Relative);
-    let mut functions = String::new();
+    let mut functions = tile_mask.as_ref().map(|mask| mask.function(&values)).unwrap_or_default();
     let positions = terms.and_then(|terms| terms.positions);
     let biases = [
         (row_bias, Place::Query, "row_bias", positions.map(|[of_row, _]| of_row)),
@@ -264,6 +271,7 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Ker
     if variant.counts_live_keys() {
         members.push(Argument::Rows(RowArray::LiveKeys));
     }
+    members.extend(ranges.iter().map(|&(parameter, axis)| Argument::Extremes(parameter, axis)));
     let mut roots = vec![pass.pair];
     roots.extend(pass.normalizer.iter().chain(&floor));
     members.extend(variant.common_arguments(&roots));
@@ -318,6 +326,7 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Ker
         row_max_start => row_max_start,
         masked => lowered.mask.is_some(),
         residual => variant.bounds.residual,
+        tile_mask => tile_mask.is_some(),
         begins => variant.bounds.moves_first_key(),
         longest_first => !variant.bounds.expressions().is_empty(),
         own_output_tile => matches!(schedule, Schedule::Hopper(HopperTiles { own_output_tile: true, .. })),
@@ -332,14 +341,19 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Ker
     let (entry, name, kind) = ("attn_forward", "forward", KernelKind::Forward);
     match schedule {
         Schedule::Portable(planned, why) => {
-            let constants = variant.constants(Pass::Forward, &planned, columns.fields, 0);
+            let mut constants = variant.constants(Pass::Forward, &planned, columns.fields, 0);
+            if !ranges.is_empty() {
+                constants.push_str(&format!("constexpr int EXTREMES_BLOCK = {EXTREMES_BLOCK};\n"));
+            }
             let mut summary = describe(Pass::Forward, &planned, planned.shared_memory);
             if variant.target == Target::Sm90a {
                 summary.push_str(&format!(", since {why}"));
             }
             let machinery = Machinery::Portable(&planned);
             let source = variant.source("forward", &summary, &constants, &own, machine, machinery);
-            Ok((kernel(variant, entry, name, kind, source, own, members, (Pass::Forward, planned)), choices))
+            let mut kernels: Vec<Kernel> = ranges.into_iter().map(|range| extremes(variant, range)).collect();
+            kernels.push(kernel(variant, entry, name, kind, source, own, members, (Pass::Forward, planned)));
+            Ok((kernels, choices))
         }
         Schedule::Hopper(planned) => {
             let constants = hopper::constants(variant.shape, &planned, columns.fields, relative_fields);
@@ -365,7 +379,7 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Ker
                 persistent: true,
                 tiles: None,
             };
-            Ok((kernel, choices))
+            Ok((vec![kernel], choices))
         }
     }
 }

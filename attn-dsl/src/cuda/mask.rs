@@ -1,16 +1,19 @@
 //! Which tiles a mask leaves: bounds on keys from queries and on queries from keys.
 //!
 //! A bound that [`Bounds`] finds narrows the range of tiles and tells where all pairs are live. A residual narrows nothing and
-//! makes every tile partial. Sound for every mask, tight for causal, windows and prefixes.
+//! makes every tile partial. Sound for every mask, tight for causal, windows and prefixes. Of masks with a residual
+//! [`TileMask`] tells tile by tile what is left.
 //!
 //! Invariant: bounds are expressions of tile rate.
 
 use std::fmt::Write;
 
-use super::values::Values;
-use crate::ir::{Binary, Graph, NodeId, Op};
+use super::names::comment;
+use super::values::{Place, Values, function};
+use crate::ir::{Binary, Graph, Input, Names as PrintNames, NodeId, Op, ParameterId, Unary, print_expression_with};
 use crate::lower::{Bound, Bounds};
 use crate::simplify::simplify;
+use crate::sparsity::Sparsity;
 
 /// A bound that no position reaches, and to which positions can be added.
 const UNLIMITED: i32 = 1 << 30;
@@ -153,6 +156,109 @@ impl MaskBounds {
         }
         text
     }
+}
+
+/// What the mask's expression says of a tile, from its first and last query and key.
+pub(crate) struct TileMask {
+    mask: NodeId,
+    sparsity: Sparsity,
+}
+
+/// The most operations that a lane spends on a tile: a fraction of the time that a tile takes, since 32 lanes share them.
+const LARGEST: usize = 1000;
+/// The longest line of a formula.
+const LINE: usize = 140;
+
+impl TileMask {
+    /// Analyses a mask; new expressions go to `graph`. `None` where any tile may have live and dead pairs, and where to tell
+    /// which has takes too long.
+    pub(crate) fn of(graph: &mut Graph, mask: NodeId) -> Option<TileMask> {
+        let sparsity = Sparsity::of(graph, Some(mask));
+        let is = |id: NodeId, value: bool| *graph.op(id) == Op::Bool(value);
+        let says_nothing = is(sparsity.may_live, true) && is(sparsity.all_live, false);
+        let is_large = graph.reachable(&[sparsity.may_live, sparsity.all_live]).len() > LARGEST;
+        (!says_nothing && !is_large).then_some(TileMask { mask, sparsity })
+    }
+
+    fn roots(&self) -> [NodeId; 2] {
+        [self.sparsity.may_live, self.sparsity.all_live]
+    }
+
+    /// Makes fields of the batch and head what `live_tile` reads of it.
+    pub(crate) fn demand(&self, values: &mut Values<'_>) {
+        self.roots().into_iter().for_each(|root| values.demand_slower(root, Place::Key));
+    }
+
+    /// The parameters and axes of which ranges are read.
+    pub(crate) fn ranges(&self, graph: &Graph) -> Vec<(ParameterId, u32)> {
+        let mut ranges: Vec<(ParameterId, u32)> = graph
+            .reachable(&self.roots())
+            .into_iter()
+            .filter_map(|id| match graph.op(id) {
+                Op::Extreme { parameter, axis, .. } => Some((*parameter, u32::try_from(*axis).expect("few axes"))),
+                _ => None,
+            })
+            .collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        ranges
+    }
+
+    /// `live_tile`: whether a tile may have a live pair, and whether all of its pairs are live.
+    pub(crate) fn function(&self, values: &Values<'_>) -> String {
+        let ends = [
+            (Input::FirstQuery, "q_first"),
+            (Input::LastQuery, "q_last"),
+            (Input::FirstKey, "kv_first"),
+            (Input::LastKey, "kv_last"),
+        ];
+        let graph = values.graph;
+        // the condition of a pair that is not live reads better than a negation as long as the function
+        let (all_live, is_negated) = match *graph.op(self.sparsity.all_live) {
+            Op::Unary(Unary::Not, dead) => (dead, true),
+            _ => (self.sparsity.all_live, false),
+        };
+        let (mut statements, texts) = values.tile_body(&[self.sparsity.may_live, all_live], &ends);
+        statements.push(format!("const bool may_live = {};", texts[0]));
+        let name = if is_negated { "may_be_dead" } else { "all_live" };
+        statements.push(format!("const bool {name} = {};", texts[1]));
+        let statements: Vec<String> = statements.iter().map(|statement| wrapped(statement)).collect();
+        let definition = values.definition;
+        let parameters: Vec<&str> = values.parameter_names.iter().map(String::as_str).collect();
+        let sizes: Vec<&str> = definition.sizes.iter().map(String::as_str).collect();
+        let formula = print_expression_with(graph, self.mask, PrintNames { parameters: &parameters, sizes: &sizes });
+        let formula = wrapped(&comment(&formula)).replace('\n', "\n// ");
+        let mut text = format!(
+            "// What the mask leaves of the tile of queries q_first to q_last and keys kv_first to kv_last. A pair is live where\n\
+             //     {formula}\n\
+             struct TileLiveness {{ bool may_live, all_live; }};\n"
+        );
+        text.push_str(&function(
+            "TileLiveness live_tile(const Arguments& arguments, const Tile& tile, int q_first, int q_last, int kv_first, int kv_last)",
+            &statements,
+            if is_negated { "{may_live, !may_be_dead}" } else { "{may_live, all_live}" },
+        ));
+        text
+    }
+}
+
+/// A statement in lines that are not too long, broken before an operator.
+fn wrapped(statement: &str) -> String {
+    let mut text = String::new();
+    let mut length = 0;
+    for (at, word) in statement.split(' ').enumerate() {
+        let is_operator = ["&&", "||", "&", "|", "?", ":"].contains(&word);
+        if at > 0 && is_operator && length + word.len() > LINE {
+            text.push_str("\n        ");
+            length = 8;
+        } else if at > 0 {
+            text.push(' ');
+            length += 1;
+        }
+        text.push_str(word);
+        length += word.len();
+    }
+    text
 }
 
 #[cfg(test)]

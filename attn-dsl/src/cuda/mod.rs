@@ -31,6 +31,7 @@ mod backward;
 mod backward_hopper;
 mod diagonals;
 mod expression;
+mod extremes;
 mod forward;
 mod gradient_hopper;
 mod gradients;
@@ -46,6 +47,7 @@ mod terms;
 mod values;
 
 pub use arguments::{Argument, Length, RowArray, TensorRole};
+pub use extremes::EXTREMES_BLOCK;
 pub use gradients::{GradientKind, gradient_kind, sums_by_position};
 pub use reduce::{PartialSums, REDUCE_THREADS, Reduction, reduce_source};
 
@@ -58,6 +60,8 @@ use crate::plan::{Pass, PlanError, Shape, Target, Tiles};
 pub enum KernelKind {
     /// The number of live keys of each row, before the kernels that read it.
     LiveKeys,
+    /// The least and greatest element of each block along an axis of an integer parameter, before the kernels that read them.
+    Extremes(ParameterId, u32),
     /// The output and the saved rows.
     Forward,
     /// `Delta` of each row.

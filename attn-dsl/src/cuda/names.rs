@@ -103,6 +103,7 @@ const TAKEN: &[&str] = &[
     "u32",
     "u64",
     "i64",
+    "int2",
     "element",
     "INFINITY",
     "LOG2E",
@@ -118,7 +119,7 @@ const TAKEN: &[&str] = &[
 ];
 
 /// Beginnings of names that are derived from a parameter's or a length's: `grad_slope`, `size_buckets`.
-const DERIVED: &[&str] = &["grad_", "row_grad_", "size_"];
+const DERIVED: &[&str] = &["extremes_", "grad_", "row_grad_", "size_"];
 
 /// Gives out identifiers.
 #[derive(Clone, Debug, Default)]

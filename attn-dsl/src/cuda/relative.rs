@@ -126,7 +126,7 @@ impl Motions {
 fn cost(graph: &Graph, id: NodeId) -> u32 {
     match graph.op(id) {
         Op::Float(_) | Op::Int(_) | Op::Bool(_) | Op::Input(_) => 0,
-        Op::Parameter { .. } => 2 * WORTHWHILE,
+        Op::Parameter { .. } | Op::Extreme { .. } => 2 * WORTHWHILE,
         Op::Unary(Unary::Neg | Unary::Abs | Unary::Not, _) => 1,
         Op::Unary(..) | Op::Binary(Binary::Div | Binary::Rem, ..) => WORTHWHILE,
         // conversions issue at a quarter of the rate

@@ -25,6 +25,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("backward_q", include_str!("templates/backward_q.cu")),
     ("backward_kv", include_str!("templates/backward_kv.cu")),
     ("delta", include_str!("templates/delta.cu")),
+    ("extremes", include_str!("templates/extremes.cu")),
     ("live_keys", include_str!("templates/live_keys.cu")),
     ("table", include_str!("templates/table.cu")),
     ("dense", include_str!("templates/dense.cu")),

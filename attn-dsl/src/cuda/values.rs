@@ -16,7 +16,9 @@ use super::expression::{Emitter, type_name};
 use super::names::{Names, comment};
 use super::relative::Relatives;
 use crate::definition::Definition;
-use crate::ir::{Binary, Graph, Input, Names as PrintNames, NodeId, Op, Reduction, Type, Unary, print_expression_with};
+use crate::ir::{
+    Binary, Graph, Input, Names as PrintNames, NodeId, Op, Rate, Reduction, Type, Unary, print_expression_with,
+};
 
 /// A structure of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -220,7 +222,7 @@ impl<'a> Values<'a> {
             Input::Reduction(Reduction::Sum) => "sum",
             Input::Reduction(Reduction::Max) => "max_weight",
             Input::Reduction(Reduction::SumSquares) => "sum_squares",
-            Input::HeadDim | Input::Size(_) | Input::Product | Input::Score | Input::OutputGradProduct => "value",
+            _ => "value",
         };
         match self.graph.op(root) {
             Op::Parameter { parameter, .. } => return self.parameter_names[parameter.0 as usize].clone(),
@@ -245,8 +247,8 @@ impl<'a> Values<'a> {
         format!("{stem}_{}", if log2 { "log2" } else { "term" })
     }
 
-    /// What a row or column value needs of the tile becomes a field of the tile.
-    fn demand_slower(&mut self, root: NodeId, place: Place) {
+    /// What a value of a row, a column or a tile of pairs needs of the batch and head becomes a field of the tile.
+    pub(crate) fn demand_slower(&mut self, root: NodeId, place: Place) {
         if place == Place::Tile {
             return;
         }
@@ -257,7 +259,8 @@ impl<'a> Values<'a> {
             {
                 continue;
             }
-            if self.graph.rate(id).is_tile() {
+            let rate = self.graph.rate(id);
+            if rate.is_tile() && !rate.contains(Rate::TILE) {
                 self.field(id, Place::Tile);
             } else {
                 let mut operands = self.graph.op(id).operands();
@@ -557,7 +560,7 @@ impl<'a> Values<'a> {
             Input::Reduction(Reduction::SumSquares) => "arguments.sum_squares[row]",
             Input::ArgMax => "__float_as_int(arguments.arg_max[row])",
             Input::Delta => "arguments.delta[row]",
-            Input::Product | Input::Score | Input::OutputGradProduct => unreachable!("{input:?} is no field"),
+            _ => unreachable!("{input:?} is no field"),
         };
         text.to_owned()
     }

@@ -6,7 +6,7 @@
 //! Invariants: evaluation never panics on any value (an [`Environment`] may); integer arithmetic saturates at the bounds of
 //! i64, so that no intermediate result wraps; division and remainder by zero are 0.
 
-use super::{Binary, Compare, Graph, Input, NodeId, Op, ParameterId, Type, Unary};
+use super::{Binary, Compare, Extreme, Graph, Input, NodeId, Op, ParameterId, Type, Unary};
 
 /// A value of a node.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,6 +70,12 @@ pub trait Environment {
 
     /// The element of a parameter at `index`, one entry per axis. The implementation clamps each entry into its axis.
     fn parameter(&self, parameter: ParameterId, index: &[i64]) -> Value;
+
+    /// An extreme element of a parameter from `index` to `last` along `axis`; the implementation clamps each entry into its axis.
+    /// A place where no expression reads ranges has none.
+    fn extreme(&self, extreme: Extreme, parameter: ParameterId, axis: usize, index: &[i64], last: i64) -> Value {
+        panic!("{extreme:?} of {parameter:?} from {index:?} to {last} along axis {axis}: this place has no ranges")
+    }
 }
 
 /// The value of `root`.
@@ -109,6 +115,11 @@ impl<'graph> Evaluator<'graph> {
                     self.index.clear();
                     self.index.extend(index.iter().map(|&i| self.slots[i.index()].int()));
                     environment.parameter(*parameter, &self.index)
+                }
+                Op::Extreme { extreme, parameter, axis, index, last } => {
+                    self.index.clear();
+                    self.index.extend(index.iter().map(|&i| self.slots[i.index()].int()));
+                    environment.extreme(*extreme, *parameter, *axis, &self.index, at(*last).int())
                 }
                 Op::Unary(op, a) => unary(*op, at(*a)),
                 Op::Binary(op, a, b) => binary(*op, at(*a), at(*b)),

@@ -111,6 +111,11 @@ impl Graph {
                 index.iter().for_each(|&i| require(i, Type::Int));
                 *ty
             }
+            Op::Extreme { axis, index, last, .. } => {
+                index.iter().chain([last]).for_each(|&i| require(i, Type::Int));
+                assert!(*axis < index.len(), "{op:?}: there is no such axis");
+                Type::Int
+            }
             Op::Unary(Unary::Not, a) => {
                 require(*a, Type::Bool);
                 Type::Bool
@@ -306,6 +311,10 @@ fn input_bit(input: Input) -> u32 {
         Input::ArgMax => 17,
         Input::Delta => 18,
         Input::OutputGradProduct => 19,
+        Input::FirstQuery => 20,
+        Input::LastQuery => 21,
+        Input::FirstKey => 22,
+        Input::LastKey => 23,
     };
     1 << at
 }

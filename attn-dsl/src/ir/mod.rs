@@ -8,6 +8,7 @@
 //! # Where an expression is evaluated
 //! Per pair of a query row and a key column of one batch and one query head. Every node knows its [`Rate`]: the set of indices
 //! that its value depends on. What does not depend on the key is computed once a row, what depends on neither once a tile.
+//! What [`crate::sparsity`] says of a mask is evaluated per tile of queries and keys, over its first and last positions.
 //!
 //! # Numbers
 //! * [`Type::Float`] is a real number: f64 in the oracle, f32 in kernels and in the CPU executor.
@@ -37,6 +38,6 @@ mod rate;
 
 pub(crate) use affine::Affine;
 pub use graph::{Graph, NodeId};
-pub use op::{Binary, Compare, Input, Op, ParameterId, Reduction, SizeId, Type, Unary};
+pub use op::{Binary, Compare, Extreme, Input, Op, ParameterId, Reduction, SizeId, Type, Unary};
 pub use print::{Names, print_expression, print_expression_with, print_program};
 pub use rate::Rate;

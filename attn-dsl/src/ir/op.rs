@@ -36,7 +36,8 @@ pub enum Reduction {
 
 /// A value that an expression takes from where it is evaluated.
 ///
-/// The first group may appear in what a user writes. The second group is introduced by [`crate::lower`].
+/// The first group may appear in what a user writes. The second group is introduced by [`crate::lower`], the third by
+/// [`crate::sparsity`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Input {
     /// `x_ij = q_i . k_j`, the raw product, before `scale`.
@@ -77,6 +78,15 @@ pub enum Input {
     Delta,
     /// `dP_ij = dO_i . v_j`.
     OutputGradProduct,
+
+    /// The first query position of a tile.
+    FirstQuery,
+    /// The last query position of a tile.
+    LastQuery,
+    /// The first key position of a tile.
+    FirstKey,
+    /// The last key position of a tile.
+    LastKey,
 }
 
 impl Input {
@@ -100,7 +110,11 @@ impl Input {
             | Input::KeyLen
             | Input::LiveKeys
             | Input::Size(_)
-            | Input::ArgMax => Type::Int,
+            | Input::ArgMax
+            | Input::FirstQuery
+            | Input::LastQuery
+            | Input::FirstKey
+            | Input::LastKey => Type::Int,
         }
     }
 }
@@ -144,6 +158,15 @@ pub enum Binary {
     Or,
 }
 
+/// Which element of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Extreme {
+    /// The least.
+    Least,
+    /// The greatest.
+    Greatest,
+}
+
 /// Comparisons of two floats or two ints, giving a bool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
@@ -176,6 +199,20 @@ pub enum Op {
         /// The type of the parameter's elements: `Float` or `Int`.
         ty: Type,
     },
+    /// The least or greatest element of an integer parameter from one index of an axis to another, which is not before it;
+    /// each index is clamped into its axis, so that the range is never empty. Introduced by [`crate::sparsity`].
+    Extreme {
+        /// Which of the elements.
+        extreme: Extreme,
+        /// Which parameter.
+        parameter: ParameterId,
+        /// Along which axis.
+        axis: usize,
+        /// One integer node per axis: where the range begins.
+        index: Vec<NodeId>,
+        /// An integer node: the last index along the axis.
+        last: NodeId,
+    },
     /// An operation of one operand.
     Unary(Unary, NodeId),
     /// An operation of two operands.
@@ -201,6 +238,7 @@ impl Op {
         match self {
             Op::Float(_) | Op::Int(_) | Op::Bool(_) | Op::Input(_) => vec![],
             Op::Parameter { index, .. } => index.clone(),
+            Op::Extreme { index, last, .. } => index.iter().chain([last]).copied().collect(),
             Op::Unary(_, a) | Op::Cast(_, a) => vec![*a],
             Op::Binary(_, a, b) | Op::Compare(_, a, b) => vec![*a, *b],
             Op::Select { condition, then, otherwise } => vec![*condition, *then, *otherwise],
@@ -214,6 +252,13 @@ impl Op {
             Op::Parameter { parameter, ty, .. } => {
                 Op::Parameter { parameter: *parameter, index: operands.to_vec(), ty: *ty }
             }
+            Op::Extreme { extreme, parameter, axis, index, .. } => Op::Extreme {
+                extreme: *extreme,
+                parameter: *parameter,
+                axis: *axis,
+                index: operands[..index.len()].to_vec(),
+                last: operands[index.len()],
+            },
             Op::Unary(op, _) => Op::Unary(*op, operands[0]),
             Op::Cast(ty, _) => Op::Cast(*ty, operands[0]),
             Op::Binary(op, ..) => Op::Binary(*op, operands[0], operands[1]),

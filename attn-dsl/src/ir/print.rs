@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use super::{Binary, Compare, Graph, Input, NodeId, Op, ParameterId, Reduction, SizeId, Type, Unary};
+use super::{Binary, Compare, Extreme, Graph, Input, NodeId, Op, ParameterId, Reduction, SizeId, Type, Unary};
 
 /// The names of a definition's parameters and run-time lengths. What has no name here is called `p0`, `n0` and so on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,6 +143,15 @@ impl Printer<'_> {
                 let text = if index.is_empty() { name } else { format!("{name}[{}]", index.join(", ")) };
                 (text, Precedence::Postfix)
             }
+            Op::Extreme { extreme, parameter, axis, index, last } => {
+                let mut index: Vec<_> = index.iter().map(|&i| self.print(i, Precedence::Lowest)).collect();
+                index[*axis] = format!("{}..={}", index[*axis], self.print(*last, Precedence::Lowest));
+                let name = match extreme {
+                    Extreme::Least => "least",
+                    Extreme::Greatest => "greatest",
+                };
+                (format!("{name}({}[{}])", self.names.parameter(*parameter), index.join(", ")), Precedence::Postfix)
+            }
             Op::Unary(Unary::Neg, a) => (format!("-{}", self.print(*a, Precedence::Unary)), Precedence::Unary),
             Op::Unary(Unary::Not, a) => (format!("!{}", self.print(*a, Precedence::Unary)), Precedence::Unary),
             Op::Unary(op, a) => self.call(&format!("{op:?}").to_lowercase(), &[*a]),
@@ -200,6 +209,10 @@ impl Printer<'_> {
             Input::ArgMax => "arg_max",
             Input::Delta => "delta",
             Input::OutputGradProduct => "dp",
+            Input::FirstQuery => "q_first",
+            Input::LastQuery => "q_last",
+            Input::FirstKey => "kv_first",
+            Input::LastKey => "kv_last",
         };
         name.to_owned()
     }

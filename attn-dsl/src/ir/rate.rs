@@ -20,6 +20,9 @@ impl Rate {
     /// Varies with the data of the pair: a product of rows of q and k, or of dO and v.
     pub const PAIR_DATA: Rate = Rate(16);
 
+    /// Varies with the tile of queries and keys.
+    pub const TILE: Rate = Rate(32);
+
     /// The indices of both.
     #[must_use]
     pub fn union(self, other: Rate) -> Rate {
@@ -31,7 +34,7 @@ impl Rate {
         self.0 & other.0 == other.0
     }
 
-    /// Constant within one batch and head: computed once a thread block.
+    /// Constant within one tile of queries and keys of a batch and head; without [`Rate::TILE`] computed once a thread block.
     pub fn is_tile(self) -> bool {
         self.0 & (Self::QUERY.0 | Self::KEY.0 | Self::PAIR_DATA.0) == 0
     }
@@ -60,14 +63,21 @@ impl Rate {
             Input::LiveKeys | Input::Reduction(_) | Input::Shift | Input::Statistic | Input::ArgMax | Input::Delta => {
                 Rate(Self::BATCH.0 | Self::HEAD.0 | Self::QUERY.0)
             }
+            Input::FirstQuery | Input::LastQuery | Input::FirstKey | Input::LastKey => Self::TILE,
         }
     }
 }
 
 impl std::fmt::Debug for Rate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names =
-            [(Self::BATCH, "b"), (Self::HEAD, "h"), (Self::QUERY, "q"), (Self::KEY, "kv"), (Self::PAIR_DATA, "data")];
+        let names = [
+            (Self::BATCH, "b"),
+            (Self::HEAD, "h"),
+            (Self::QUERY, "q"),
+            (Self::KEY, "kv"),
+            (Self::PAIR_DATA, "data"),
+            (Self::TILE, "tile"),
+        ];
         let parts: Vec<_> = names.iter().filter(|(r, _)| self.contains(*r)).map(|(_, n)| *n).collect();
         write!(f, "[{}]", parts.join(", "))
     }

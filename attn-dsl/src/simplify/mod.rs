@@ -21,7 +21,7 @@ mod products;
 mod rules;
 mod sums;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::ir::{Graph, NodeId, Op, Type, Unary};
 
@@ -47,7 +47,8 @@ struct Simplifier {
 
 impl Simplifier {
     fn simplify(&mut self, graph: &mut Graph, root: NodeId, exact: bool) -> NodeId {
-        for id in graph.reachable(&[root]) {
+        for id in self.unseen(graph, root, exact) {
+            // an operand of another may have become it
             if self.images(exact).contains_key(&id) {
                 continue;
             }
@@ -69,6 +70,21 @@ impl Simplifier {
             self.images(exact).extend([(rebuilt, simple), (id, simple), (simple, simple)]);
         }
         self.images(exact)[&root]
+    }
+
+    /// The nodes that `root` needs and that have no image yet, operands first. What has one is not walked again, so that the
+    /// simplification of a large expression is not quadratic.
+    fn unseen(&mut self, graph: &Graph, root: NodeId, exact: bool) -> Vec<NodeId> {
+        let images = self.images(exact);
+        let (mut unseen, mut stack) = (HashSet::new(), vec![root]);
+        while let Some(id) = stack.pop() {
+            if !images.contains_key(&id) && unseen.insert(id) {
+                stack.extend(graph.op(id).operands());
+            }
+        }
+        let mut order: Vec<NodeId> = unseen.into_iter().collect();
+        order.sort_unstable();
+        order
     }
 
     fn images(&mut self, exact: bool) -> &mut HashMap<NodeId, NodeId> {

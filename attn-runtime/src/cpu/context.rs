@@ -4,7 +4,8 @@ use crate::call::{Call, Problem};
 use crate::tensor::{HostBuffer, TensorError};
 
 use super::evaluate::{Inputs, Launch, ParameterValues, ParameterView, RowInputs};
-use super::mask::MaskTile;
+use super::extremes::AxisExtremes;
+use super::mask::{MaskProgram, MaskTile};
 use super::matrix::HeadRows;
 use super::{COLUMNS, CpuExecutor, ROWS};
 
@@ -48,13 +49,17 @@ impl<'a> Context<'a> {
             };
             Ok(ParameterView { values, shape: tensor.shape(), strides: tensor.strides(), offset: tensor.offset() })
         });
+        let parameters = parameters.collect::<Result<Vec<ParameterView<'_>>, TensorError>>()?;
+        let ranges = executor.mask.iter().flat_map(MaskProgram::ranges);
+        let extremes = ranges.map(|(parameter, axis)| AxisExtremes::new(parameter, axis, &parameters[parameter]));
         let launch = Launch {
             scale: call.scale,
             head_dim: problem.head_dim,
             q_len: problem.q_len,
             kv_len: problem.kv_len,
             sizes: &call.sizes,
-            parameters: parameters.collect::<Result<_, TensorError>>()?,
+            extremes: extremes.collect(),
+            parameters,
         };
         let longest = problem.q_len.max(problem.kv_len) as i32;
         Ok(Context {

@@ -5,6 +5,7 @@
 
 use attn_dsl::ir::{Binary, Compare, Input, Op, Reduction, Type, Unary};
 
+use super::extremes::AxisExtremes;
 use super::math;
 use super::program::{Operand, Program, Stage, Step, bank};
 
@@ -33,6 +34,8 @@ pub(super) struct Launch<'a> {
     pub(super) kv_len: usize,
     pub(super) sizes: &'a [usize],
     pub(super) parameters: Vec<ParameterView<'a>>,
+    /// Of the parameters and axes of which the mask's tile program reads ranges.
+    pub(super) extremes: Vec<AxisExtremes>,
 }
 
 /// The inputs of a tile. A slice that no expression reads may be empty.
@@ -91,6 +94,14 @@ enum Lane<'a, T> {
 }
 
 impl<'a, T: Copy> Source<'a, T> {
+    /// The value of what is constant within the tile.
+    fn of_tile(&self) -> T {
+        match self {
+            Source::Scalar(x) => *x,
+            _ => unreachable!("it varies within the tile"),
+        }
+    }
+
     fn lane(&self, row: usize, columns: usize) -> Lane<'a, T> {
         match self {
             Source::Scalar(x) => Lane::Scalar(*x),
@@ -263,6 +274,10 @@ fn int_input<'a>(inputs: &Inputs<'a>, input: Input) -> Source<'a, i32> {
         Input::Key => Source::Column(inputs.keys),
         Input::LiveKeys => Source::Row(inputs.rows.live_keys),
         Input::ArgMax => Source::Row(inputs.rows.arg_max),
+        Input::FirstQuery => Source::Scalar(inputs.queries[0]),
+        Input::LastQuery => Source::Scalar(inputs.queries[inputs.queries.len() - 1]),
+        Input::FirstKey => Source::Scalar(inputs.keys[0]),
+        Input::LastKey => Source::Scalar(inputs.keys[inputs.keys.len() - 1]),
         other => unreachable!("{other:?} is not an int of a lowered program"),
     }
 }
@@ -300,7 +315,7 @@ impl Registers {
     source!(bool_source, bool, bools, Operand::Bool(x) => x, bool_input);
 
     /// Runs the steps of a stage. Stages that it contains have been run for this tile before.
-    fn run(&mut self, program: &Program, stage: Stage, inputs: &Inputs<'_>) {
+    pub(super) fn run_stage(&mut self, program: &Program, stage: Stage, inputs: &Inputs<'_>) {
         let (rows, columns) = (inputs.queries.len(), inputs.keys.len());
         let extent = match stage {
             Stage::Tile => Extent { stage, rows: 1, columns: 1 },
@@ -316,7 +331,7 @@ impl Registers {
     /// Runs all stages. What varies by row or column alone is a small part of a tile's work, so nothing is kept between tiles.
     pub(super) fn run_all(&mut self, program: &Program, inputs: &Inputs<'_>) {
         for stage in [Stage::Tile, Stage::Row, Stage::Column, Stage::Pair] {
-            self.run(program, stage, inputs);
+            self.run_stage(program, stage, inputs);
         }
     }
 
@@ -425,6 +440,14 @@ impl Registers {
                 };
                 gather(e, out, view, values, &self.index(step, e, inputs));
             }
+            Op::Extreme { extreme, parameter, axis, .. } => {
+                let parameter = parameter.0 as usize;
+                let extremes = inputs.launch.extremes.iter().find(|e| (e.parameter, e.axis) == (parameter, *axis));
+                let extremes = extremes.expect("the context has those of every range that is read");
+                let index: Vec<i32> = self.index(step, e, inputs).iter().map(|source| source.of_tile()).collect();
+                let (last, index) = index.split_last().expect("the last index follows one per axis");
+                out[0] = extremes.find(&inputs.launch.parameters[parameter], *extreme, index, *last);
+            }
             op => unreachable!("{op:?} is not a step of ints"),
         }
     }
@@ -468,6 +491,11 @@ impl Registers {
     pub(super) fn bool_tile(&self, program: &Program, root: usize, inputs: &Inputs<'_>, out: &mut [bool]) {
         let source = self.bool_source(inputs, Stage::Pair, program.root(root));
         map1(Self::tile(inputs), out, source, |x| x);
+    }
+
+    /// A bool root that is constant within the tile.
+    pub(super) fn bool_of_tile(&self, program: &Program, root: usize, inputs: &Inputs<'_>) -> bool {
+        self.bool_source(inputs, Stage::Tile, program.root(root)).of_tile()
     }
 
     /// Copies a float root that does not vary along the keys: one value a row.

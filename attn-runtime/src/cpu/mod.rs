@@ -10,6 +10,7 @@
 mod backward;
 mod context;
 mod evaluate;
+mod extremes;
 mod forward;
 mod mask;
 mod math;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use attn_dsl::lower::{Class, Lowered};
 
+use self::mask::MaskProgram;
 use self::parameter_gradient::GradientPlan;
 use self::program::Program;
 use crate::attention::{Executor, Gradients, Output};
@@ -37,7 +39,7 @@ const COLUMNS: usize = 64;
 /// A lowered variant and its programs.
 pub(crate) struct CpuExecutor {
     lowered: Arc<Lowered>,
-    mask: Option<Program>,
+    mask: Option<MaskProgram>,
     /// Root 0: the weight, or the exponent.
     pair: Program,
     /// The floors of the shift.
@@ -58,7 +60,7 @@ impl CpuExecutor {
         let program = |roots: &[_]| Program::new(graph, roots);
         let backward = &lowered.backward;
         CpuExecutor {
-            mask: lowered.mask.map(|root| program(&[root])),
+            mask: lowered.mask.map(|mask| MaskProgram::new(&lowered, mask)),
             pair: program(&[lowered.forward.pair]),
             floors: program(&lowered.forward.shift_floors),
             normalizer: lowered.forward.normalizer.map(|root| program(&[root])),

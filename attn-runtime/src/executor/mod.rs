@@ -121,8 +121,8 @@ impl KernelExecutor {
                 KernelKind::LiveKeys => return [tiles(places(q_len, 1), source.block_q), heads, 1],
                 // rows are rows
                 KernelKind::Delta => {}
-                // these two depend on a parameter's shape: see `gradients`
-                KernelKind::Table(_) | KernelKind::Dense(_) => {}
+                // these depend on a parameter's shape: see `gradients` and below
+                KernelKind::Table(_) | KernelKind::Dense(_) | KernelKind::Extremes(..) => {}
             }
         }
         match source.kind {
@@ -136,6 +136,7 @@ impl KernelExecutor {
                 [tiles(q_len, source.block_q), heads, batch]
             }
             KernelKind::BackwardKv => [tiles(kv_len, source.block_kv), kv_heads, batch],
+            KernelKind::Extremes(..) => unreachable!("its blocks follow a parameter's shape: see `forward_launches`"),
             // these two depend on a parameter's shape: see `gradients`
             KernelKind::Table(_) => [tiles(q_len, source.block_q), 1, batch * heads],
             KernelKind::Dense(_) => [tiles(kv_len, source.block_kv), tiles(q_len, source.block_q), 1],
@@ -259,7 +260,8 @@ impl KernelExecutor {
     /// What every index of an empty parameter reads, where a parameter is empty.
     fn zero(&self, call: &Call) -> Result<Option<Box<dyn DeviceMemory>>, Error> {
         let is_empty = call.parameters.iter().any(|tensor| tensor.element_count() == 0);
-        is_empty.then(|| self.machine.zeroed("the zero of empty parameters", DType::F32.size())).transpose()
+        // an element, or the extremes of a block
+        is_empty.then(|| self.machine.zeroed("the zero of empty parameters", 2 * DType::F32.size())).transpose()
     }
 
     /// The array of live keys, where one of the kernels counts them.

@@ -11,7 +11,7 @@ use attn_dsl::ir::ParameterId;
 use super::unbound;
 use crate::error::Error;
 use crate::machine::{Machine, TensorDescription, TensorElement, TensorSwizzle};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, row_major_strides};
 
 /// Columns of the boxes of tensor maps: the widest swizzle of 16-bit elements.
 const BOX_COLUMNS: u32 = 64;
@@ -27,6 +27,8 @@ pub(super) struct Bindings<'a> {
     /// The addresses of the sums of dq and of the turns to add to them.
     pub(super) query_grad_sums: Option<u64>,
     pub(super) query_grad_turns: Option<u64>,
+    /// By parameter and axis: the address of the extremes of blocks, and their shape.
+    pub(super) extremes: HashMap<(ParameterId, u32), (u64, Vec<usize>)>,
     /// Address, then the strides of b, h, q and kv.
     pub(super) dense: HashMap<ParameterId, [u64; 5]>,
     pub(super) parameters: &'a [Tensor],
@@ -127,13 +129,14 @@ impl Packed {
                 let tensor = bindings.parameters.get(id.0 as usize).ok_or_else(missing)?;
                 // a table without entries has no address that may be read: every index of it reads a zero
                 let is_empty = tensor.element_count() == 0;
-                self.words(&[if is_empty { bindings.zero.ok_or_else(missing)? } else { tensor.device_address()? }]);
-                let axes = tensor.shape().iter().zip(tensor.strides());
-                // an axis of one entry serves every index
-                let is_fixed = |extent: usize| is_empty || extent == 1;
-                axes.for_each(|(&extent, &stride)| self.words(&[if is_fixed(extent) { 0 } else { stride as u64 }]));
-                tensor.shape().iter().for_each(|&extent| self.bytes.extend((extent as i32).to_ne_bytes()));
-                self.align(8);
+                let address = if is_empty { bindings.zero.ok_or_else(missing)? } else { tensor.device_address()? };
+                self.array(address, tensor.shape(), tensor.strides());
+            }
+            Argument::Extremes(id, axis) => {
+                let (address, shape) = bindings.extremes.get(&(*id, *axis)).ok_or_else(missing)?;
+                let is_empty = shape.contains(&0);
+                let address = if is_empty { bindings.zero.ok_or_else(missing)? } else { *address };
+                self.array(address, shape, &row_major_strides(shape));
             }
             Argument::Partial(id) | Argument::TilePartial(id, _) => {
                 self.words(&[*bindings.partials.get(id).ok_or_else(missing)?]);
@@ -151,6 +154,16 @@ impl Packed {
             Argument::Scale => self.bytes.extend(bindings.scale.to_ne_bytes()),
         }
         Ok(())
+    }
+
+    /// An array with strides and extents; an axis of one entry serves every index.
+    fn array(&mut self, address: u64, shape: &[usize], strides: &[usize]) {
+        self.words(&[address]);
+        let is_fixed = |extent: usize| shape.contains(&0) || extent == 1;
+        let axes = shape.iter().zip(strides);
+        axes.for_each(|(&extent, &stride)| self.words(&[if is_fixed(extent) { 0 } else { stride as u64 }]));
+        shape.iter().for_each(|&extent| self.bytes.extend((extent as i32).to_ne_bytes()));
+        self.align(8);
     }
 
     fn words(&mut self, words: &[u64]) {

@@ -142,6 +142,7 @@ impl<'a> Expression<'a> {
                 let index: Vec<i32> = index.iter().map(|&a| value(a).int()).collect();
                 place.parameter(*parameter, &index)
             }
+            Op::Extreme { .. } => unreachable!("a definition reads elements, not ranges"),
             Op::Unary(op, a) => match value(*a) {
                 Value::Float(x) => {
                     let (y, derivative) = unary(*op, x);

@@ -106,7 +106,11 @@ impl Place for PairPlace<'_> {
             | Input::Statistic
             | Input::ArgMax
             | Input::Delta
-            | Input::OutputGradProduct => unreachable!("{input:?} is not an input of a definition's expressions"),
+            | Input::OutputGradProduct
+            | Input::FirstQuery
+            | Input::LastQuery
+            | Input::FirstKey
+            | Input::LastKey => unreachable!("{input:?} is not an input of a definition's expressions"),
         }
     }
 

@@ -24,7 +24,32 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     //% endif
     const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
     const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
+    //% if tile_mask
+    const int last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys
+
+    // of the 32 tiles from group on: which may have a live pair, and which have no dead one. A lane looks at one of them.
+    int group = -32;
+    u32 live_tiles = 0, full_tiles = 0;
+    auto next_live = [&](int kv_tile) {
+        while (kv_tile < last) {
+            if (kv_tile >= group + 32) {
+                group = kv_tile;
+                const int kv_begin = (group + lane) * BLOCK_KV, kv_end = min(kv_begin + BLOCK_KV, kv_len);
+                TileLiveness liveness = {false, false};
+                if (group + lane < last) liveness = live_tile(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len) - 1, kv_begin, kv_end - 1);
+                live_tiles = __ballot_sync(~0u, liveness.may_live);
+                full_tiles = __ballot_sync(~0u, liveness.all_live && kv_end == kv_begin + BLOCK_KV);
+            }
+            const u32 ahead = live_tiles >> (kv_tile - group);
+            if (ahead) return kv_tile + __ffs(ahead) - 1;
+            kv_tile = group + 32;
+        }
+        return last;
+    };
+    const int first = next_live(range.begin / BLOCK_KV);
+    //% else
     const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys
+    //% endif
 
     //% if stage_keys
     // positions past the end read what the last one has; nothing of theirs is used
@@ -91,7 +116,16 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         }
     //% endif
 
+    //% if tile_mask
+    //% if stages > 1
+    int stage = 1;
+    //% endif
+    for (int kv_tile = first, next_tile; kv_tile < last; kv_tile = next_tile) {
+        const bool full = full_tiles >> (kv_tile - group) & 1;
+        next_tile = next_live(kv_tile + 1);
+    //% else
     for (int kv_tile = first; kv_tile < last; ++kv_tile) {
+    //% endif
         //% if stages == 1
         if (kv_tile > first) {
             __syncthreads();   // every warp has used the last tile
@@ -103,13 +137,21 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         copy_async_wait<0>();
         __syncthreads();
         //% else
+        //% if tile_mask
+        stage ^= 1;
+        //% else
         const int stage = (kv_tile - first) % STAGES;
+        //% endif
         copy_async_wait<0>();
         __syncthreads();   // this tile is there, and every warp has used the one before
+        //% if tile_mask
+        if (next_tile < last) start_loads(next_tile, stage ^ 1);
+        //% else
         if (kv_tile + 1 < last) start_loads(kv_tile + 1, stage ^ 1);
+        //% endif
         //% if stage_keys
         Key next_key;
-        if (threadIdx.x < BLOCK_KV) next_key = key_at((kv_tile + 1) * BLOCK_KV + (int)threadIdx.x);
+        if (threadIdx.x < BLOCK_KV) next_key = key_at(@{ "next_tile" if tile_mask else "(kv_tile + 1)" } * BLOCK_KV + (int)threadIdx.x);
         //% endif
         //% endif
 
@@ -134,7 +176,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         //% endif
         //% if not shifted and not largest
         // weights, their sums, and O += W V in one block of code, so that the products of V run beside the weights
+        //% if not tile_mask
         const bool full = kv_tile * BLOCK_KV >= range.full_begin && (kv_tile + 1) * BLOCK_KV <= range.full_end;
+        //% endif
         auto accumulate = [&](auto kind) {
 #pragma unroll
             for (int n = 0; n < BLOCK_KV / 8; ++n) {
@@ -216,7 +260,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 for (int e = 0; e < 4; ++e) s[m][n][e] = @{ "exponent" if shifted else "weight" }(@{ pair_arguments }s[m][n][e], tile, query[m][e / 2], key[e % 2]);
         }
         //% endif
-        if (kv_tile * BLOCK_KV < range.full_begin || (kv_tile + 1) * BLOCK_KV > range.full_end)   // some pairs of this tile are not live
+        if (@{ "!full" if tile_mask else "kv_tile * BLOCK_KV < range.full_begin || (kv_tile + 1) * BLOCK_KV > range.full_end" })   // some pairs of this tile are not live
 #pragma unroll
             for (int n = 0; n < BLOCK_KV / 8; ++n) {
                 //% if masked

@@ -50,6 +50,18 @@ struct Array<T, 0> {
     const T* data;
 };
 //% endif
+//% if needs.extremes_of
+// Bounds of the elements from first to last along an axis: the extremes (x: least, y: greatest) of the blocks that hold them.
+__device__ __forceinline__ int2 extremes_of(const int2* blocks, i64 stride, int extent, int first, int last) {
+    int2 bounds = {2147483647, -2147483647};
+    const int end = clamp_index(last, extent) / EXTREMES_BLOCK + 1;
+    for (int block = clamp_index(first, extent) / EXTREMES_BLOCK; block < end; ++block) {
+        const int2 found = blocks[block * stride];
+        bounds.x = min(bounds.x, found.x), bounds.y = max(bounds.y, found.y);
+    }
+    return bounds;
+}
+//% endif
 //% if needs.DenseGrad
 // A gradient [b, h, q, kv] of f32: a stride of 0 broadcasts.
 struct DenseGrad {
