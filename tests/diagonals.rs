@@ -131,7 +131,7 @@ const MISTAKES: [(&str, &str, &[Option<FaultKind>]); 6] = [
     ("mbarrier_wait(ds_full + 8 * summed.stage, summed.parity);", "", &[Some(FaultKind::Race), Some(FaultKind::Deadlock)]),
     ("named_barrier_sync(QUERY_WARPS_MEET, 32 * QUERY_WARPS);   // sums are whole, and ds is read", "", &[Some(FaultKind::Race)]),
     ("store_shared_16(sums + 16 * i, make_int4(0, 0, 0, 0));", "(void)sums;", &[Some(FaultKind::Uninitialized)]),
-    ("if (diagonal < COLUMNS - ROWS) sum.x += others.x, sum.y += others.y;", "", &[None]),
+    ("if (diagonal + ROWS < COLUMNS) sum.x += others.x, sum.y += others.y;", "", &[None]),
     ("store(old, others.x + before.x, others.y + before.y);", "", &[None]),
 ];
 

@@ -23,7 +23,7 @@ __device__ __forceinline__ void add_diagonals(u32 sums, int distance, u32 ds_til
 #pragma unroll 1
     for (u32 diagonal = warp; diagonal < COLUMNS; diagonal += QUERY_WARPS, column += QUERY_WARPS, own += QUERY_WARPS * 8 * 32) {
         // blocks that go round lie COLUMNS blocks before; the tile before had `old` diagonals, too
-        const u32 old = diagonal < COLUMNS - ROWS ? own : own - BLOCK_KV * 32;
+        const u32 old = diagonal + ROWS < COLUMNS ? own : own - BLOCK_KV * 32;
         const float2 others = {load_shared_float(sum_address(sums, old)), load_shared_float(sum_address(sums, old + 32))};
         float2 sum = {0.f, 0.f}, before = {0.f, 0.f};
         auto add_blocks = [&](auto goes_round) {
@@ -40,12 +40,12 @@ __device__ __forceinline__ void add_diagonals(u32 sums, int distance, u32 ds_til
             }
         };
         auto store = [&](u32 place, float x, float y) { store_shared(sum_address(sums, place), x), store_shared(sum_address(sums, place + 32), y); };
-        if (diagonal > COLUMNS - ROWS) {
+        if (diagonal + ROWS > COLUMNS) {
             add_blocks(Partial{});
             store(old, others.x + before.x, others.y + before.y);
         } else {
             add_blocks(Full{});
-            if (diagonal < COLUMNS - ROWS) sum.x += others.x, sum.y += others.y;
+            if (diagonal + ROWS < COLUMNS) sum.x += others.x, sum.y += others.y;
         }
         store(own, sum.x, sum.y);
     }
