@@ -182,18 +182,10 @@ fn check_extent(
     needed: usize,
     why: &str,
 ) -> Result<(), ArgumentError> {
-    let extent = tensor.shape()[axis];
-    if extent == needed {
+    if tensor.shape()[axis] == needed {
         return Ok(());
     }
-    Err(ArgumentError::Extent {
-        tensor: name.into(),
-        axis,
-        axis_name: axis_name.into(),
-        extent,
-        needed: format!("{needed} ({why})"),
-        shape: tensor.shape().to_vec(),
-    })
+    Err(wrong_extent(name, tensor, axis, axis_name, format!("{needed} ({why})")))
 }
 
 /// The same where more will do: axes of positions in a packed batch serve sequences of all lengths.
@@ -205,30 +197,20 @@ fn check_least(
     needed: usize,
     why: &str,
 ) -> Result<(), ArgumentError> {
-    let extent = tensor.shape()[axis];
-    if extent >= needed {
+    if tensor.shape()[axis] >= needed {
         return Ok(());
     }
-    Err(ArgumentError::Extent {
-        tensor: name.into(),
-        axis,
-        axis_name: axis_name.into(),
-        extent,
-        needed: format!("{needed} or more ({why})"),
-        shape: tensor.shape().to_vec(),
-    })
+    Err(wrong_extent(name, tensor, axis, axis_name, format!("{needed} or more ({why})")))
 }
 
 fn empty_axis(name: &str, tensor: &Tensor, axis: usize, axis_name: &str) -> ArgumentError {
+    wrong_extent(name, tensor, axis, axis_name, "1 or more".into())
+}
+
+fn wrong_extent(name: &str, tensor: &Tensor, axis: usize, axis_name: &str, needed: String) -> ArgumentError {
     let shape = tensor.shape().to_vec();
-    ArgumentError::Extent {
-        tensor: name.into(),
-        axis,
-        axis_name: axis_name.into(),
-        extent: 0,
-        needed: "1 or more".into(),
-        shape,
-    }
+    let extent = shape[axis];
+    ArgumentError::Extent { tensor: name.into(), axis, axis_name: axis_name.into(), extent, needed, shape }
 }
 
 impl Call {

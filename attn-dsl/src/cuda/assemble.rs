@@ -8,7 +8,7 @@ use super::arguments::{Argument, Length, declare};
 use super::mask::MaskBounds;
 use super::names::{Names, comment};
 use super::packed;
-use super::relative::Relatives;
+use super::relative::{self, Relatives};
 use super::render::render;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
@@ -230,11 +230,11 @@ impl<'a> Variant<'a> {
         let (statements, texts) = values.body_of_pair(roots, &given);
         let arguments = if self.pair_arguments(roots).is_empty() { "" } else { "const Arguments& arguments, " };
         let products = if with_grad { "float product, float output_grad_product" } else { "float product" };
-        let relative = if values.count(Place::Relative) > 0 { ", const Relative& relative" } else { "" };
+        let value = if result == "float" { texts[0].clone() } else { format!("{{{}}}", texts.join(", ")) };
+        let relative = relative::parameter(&statements, &value);
         let signature = format!(
             "{result} {name}({arguments}{products}, const Tile& tile, const Query& query, const Key& key{relative})"
         );
-        let value = if result == "float" { texts[0].clone() } else { format!("{{{}}}", texts.join(", ")) };
         function(&signature, &statements, &value)
     }
 

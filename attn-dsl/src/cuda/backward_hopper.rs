@@ -18,7 +18,7 @@ use super::backward::{TableReads, row_functions, row_members, scale_function, sc
 use super::diagonals::{self, DiagonalTable};
 use super::gradients::{Gradient, GradientKind};
 use super::hopper::{relative_constants, small_squares};
-use super::pairs::{Pairs, RELATIVE};
+use super::pairs::Pairs;
 use super::relative::{self, Relatives};
 use super::values::{Place, Values};
 use super::{Kernel, KernelKind};
@@ -205,8 +205,8 @@ fn main_kernel(
         by_query => queries.staged || needs.relative_fields > 0,
         relatives => needs.relative_fields > 0,
         relative_copies => tiles.relative_copies,
-        weight_relatives => weight.contains(RELATIVE),
-        gradient_relatives => gradient.contains(RELATIVE),
+        weight_relatives => weight.contains(relative::PARAMETER),
+        gradient_relatives => gradient.contains(relative::PARAMETER),
         tables => tables.iter().map(|table| table.context(variant)).collect::<Vec<Value>>(),
         product_grad_scale => scale.is_some(),
         scale_pairs => scales_pairs(variant),

@@ -10,11 +10,9 @@ use super::assemble::Variant;
 use super::backward::pair_part;
 use super::forward::in_log2_units;
 use super::gradients::Gradient;
+use super::relative;
 use super::values::{Values, function};
 use crate::ir::{Graph, Input, NodeId, Op, Unary};
-
-/// What functions of pairs take that read values of the distance.
-pub(super) const RELATIVE: &str = ", const Relative& relative";
 
 /// How weights and gradients are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +122,6 @@ impl Pairs {
             Form::Sigmoid(_) => "sigmoid_exponent",
         };
         let weight = variant.pair_function(values, "float", name, &[self.weight()], false);
-        let weight = if weight.contains("relative.") { weight } else { weight.replace(RELATIVE, "") };
         (weight, self.after_weight(variant, values))
     }
 
@@ -136,8 +133,7 @@ impl Pairs {
         let (statements, texts) = values.body_given(&roots, &given, (self.probability, "probability"));
         let value = format!("{{{}}}", texts.join(", "));
         let arguments = if self.gradient_arguments(variant).is_empty() { "" } else { "const Arguments& arguments, " };
-        let is_relative = statements.iter().chain([&value]).any(|text| text.contains("relative."));
-        let relative = if is_relative { RELATIVE } else { "" };
+        let relative = relative::parameter(&statements, &value);
         let signature = format!(
             "Pair backward_pair({arguments}float probability, float output_grad_product, const Tile& tile, const Query& query, const Key& key{relative})"
         );

@@ -242,6 +242,15 @@ fn at_distance(graph: &mut Graph, id: NodeId) -> NodeId {
     simplify(graph, moved)
 }
 
+/// The parameter of a function of pairs that reads values of the distance.
+pub(crate) const PARAMETER: &str = ", const Relative& relative";
+
+/// It, where the text of the function's body needs it.
+pub(crate) fn parameter(statements: &[String], value: &str) -> &'static str {
+    let reads = |text: &str| text.contains("relative.");
+    if reads(value) || statements.iter().any(|statement| reads(statement)) { PARAMETER } else { "" }
+}
+
 /// Functions that keep the values of a tile's distances in shared memory, at places that the schedule numbers.
 ///
 /// A thread reads two neighbouring places at once, which begin at an even or an odd place by its row: `copies` is 2 where the

@@ -15,6 +15,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("tensors", include_str!("templates/tensors.cu")),
     ("ranges", include_str!("templates/ranges.cu")),
     ("tiles", include_str!("templates/tiles.cu")),
+    ("query_tile", include_str!("templates/query_tile.cu")),
     ("forward", include_str!("templates/forward.cu")),
     ("forward_hopper", include_str!("templates/forward_hopper.cu")),
     ("backward_hopper", include_str!("templates/backward_hopper.cu")),

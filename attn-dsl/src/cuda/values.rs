@@ -222,7 +222,15 @@ impl<'a> Values<'a> {
             Input::Reduction(Reduction::Sum) => "sum",
             Input::Reduction(Reduction::Max) => "max_weight",
             Input::Reduction(Reduction::SumSquares) => "sum_squares",
-            _ => "value",
+            Input::HeadDim
+            | Input::Size(_)
+            | Input::Product
+            | Input::Score
+            | Input::OutputGradProduct
+            | Input::FirstQuery
+            | Input::LastQuery
+            | Input::FirstKey
+            | Input::LastKey => "value",
         };
         match self.graph.op(root) {
             Op::Parameter { parameter, .. } => return self.parameter_names[parameter.0 as usize].clone(),
@@ -560,7 +568,13 @@ impl<'a> Values<'a> {
             Input::Reduction(Reduction::SumSquares) => "arguments.sum_squares[row]",
             Input::ArgMax => "__float_as_int(arguments.arg_max[row])",
             Input::Delta => "arguments.delta[row]",
-            _ => unreachable!("{input:?} is no field"),
+            Input::Product
+            | Input::Score
+            | Input::OutputGradProduct
+            | Input::FirstQuery
+            | Input::LastQuery
+            | Input::FirstKey
+            | Input::LastKey => unreachable!("{input:?} is no field"),
         };
         text.to_owned()
     }

@@ -179,6 +179,20 @@ pub enum Compare {
     Ne,
 }
 
+impl Compare {
+    /// The comparison of two integers that holds where this one does not.
+    pub(crate) fn opposite(self) -> Compare {
+        match self {
+            Compare::Lt => Compare::Ge,
+            Compare::Le => Compare::Gt,
+            Compare::Gt => Compare::Le,
+            Compare::Ge => Compare::Lt,
+            Compare::Eq => Compare::Ne,
+            Compare::Ne => Compare::Eq,
+        }
+    }
+}
+
 /// One node of the graph.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Op {

@@ -86,7 +86,7 @@ pub(super) const RULES: &[Rule] = rules! {
     "x | x = x" => |g, n| { let (a, b) = binary(g, n, Binary::Or)?; (a == b).then_some(a) };
     // Of integers alone: a float x may be NaN.
     "x <= x" => |g, n| { let Op::Compare(op, a, b) = *g.op(n) else { return None }; (a == b && int(g, a)).then(|| g.bool(reflexive(op))) };
-    "!(x < y) = x >= y (int)" => |g, n| { let Op::Compare(op, a, b) = *g.op(unary(g, n, Unary::Not)?) else { return None }; int(g, a).then(|| g.compare(opposite(op), a, b)) };
+    "!(x < y) = x >= y (int)" => |g, n| { let Op::Compare(op, a, b) = *g.op(unary(g, n, Unary::Not)?) else { return None }; int(g, a).then(|| g.compare(op.opposite(), a, b)) };
 
     // Selects.
     "if true { x } else { y } = x" => |g, n| { let (c, a, b) = select(g, n)?; if let Op::Bool(c) = g.op(c) { Some(if *c { a } else { b }) } else { None } };
@@ -175,15 +175,4 @@ fn int(g: &Graph, n: NodeId) -> bool {
 
 fn reflexive(op: Compare) -> bool {
     matches!(op, Compare::Le | Compare::Ge | Compare::Eq)
-}
-
-fn opposite(op: Compare) -> Compare {
-    match op {
-        Compare::Lt => Compare::Ge,
-        Compare::Le => Compare::Gt,
-        Compare::Gt => Compare::Le,
-        Compare::Ge => Compare::Lt,
-        Compare::Eq => Compare::Ne,
-        Compare::Ne => Compare::Eq,
-    }
 }

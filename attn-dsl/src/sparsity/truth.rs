@@ -53,7 +53,7 @@ impl Analysis<'_> {
                 }
                 Op::Compare(op, a, b) => match self.difference(a, b) {
                     Some(difference) => {
-                        [opposite(op), op].map(|op| self.compared(op, &difference).unwrap_or_else(anything))
+                        [op.opposite(), op].map(|op| self.compared(op, &difference).unwrap_or_else(anything))
                     }
                     None => [anything(), anything()],
                 },
@@ -193,17 +193,5 @@ impl Analysis<'_> {
             case.congruences.push(Rc::new(Congruence { dividend: dividend.clone(), modulus, residue }));
         }
         Some(cases)
-    }
-}
-
-/// The comparison that holds where `op` does not.
-fn opposite(op: Compare) -> Compare {
-    match op {
-        Compare::Lt => Compare::Ge,
-        Compare::Le => Compare::Gt,
-        Compare::Gt => Compare::Le,
-        Compare::Ge => Compare::Lt,
-        Compare::Eq => Compare::Ne,
-        Compare::Ne => Compare::Eq,
     }
 }
