@@ -198,5 +198,5 @@ pub fn softmax_beside(variant: &str) -> &'static str {
 
 /// Whether the mask is the variant: the softmax beside it sees other pairs.
 pub fn is_a_mask(variant: &str) -> bool {
-    variant.starts_with("window") || variant.starts_with("document")
+    ["window", "document", "packed"].iter().any(|prefix| variant.starts_with(prefix))
 }

@@ -17,7 +17,7 @@ use attn::{Attention, Plan};
 use attn_cli::measurements::Pass;
 use regex::Regex;
 
-use self::cases::{Workload, shapes};
+use self::cases::{Shape, Workload, shapes};
 use self::measure::{Errors, Inputs};
 use self::report::{Report, Row};
 use crate::Verdict;
@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Where to run: cpu, cuda, cuda:NUMBER or oracle; the best device there is if not given
     #[arg(long, value_name = "NAME")]
     device: Option<DeviceName>,
+    /// A shape to time instead of the usual ones, in bf16; may be given more than once
+    #[arg(long, value_name = "B,H,S,D", conflicts_with_all = ["quick", "memory"])]
+    shape: Vec<Shape>,
     /// Fewer shapes, and bf16 alone
     #[arg(long)]
     quick: bool,
@@ -71,10 +74,11 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
     }
     let mut errors = Errors::new(&device, !args.nondeterministic);
     let mut prepared: HashMap<&str, Result<Attention>> = HashMap::new();
-    for shape in shapes(gpu(&device).is_some(), args.quick) {
+    let usual = || shapes(gpu(&device).is_some(), args.quick);
+    for shape in if args.shape.is_empty() { usual() } else { args.shape.clone() } {
         let wanted: Vec<(&Workload, Vec<Pass>)> = cases::WORKLOADS
             .iter()
-            .filter(|workload| workload.is_timed_in(&shape))
+            .filter(|workload| workload.is_timed_in(&shape) && workload.has(&shape))
             .map(|workload| {
                 let wants = |pass: &Pass| args.wants(workload, *pass, &shape);
                 (workload, Pass::BOTH.into_iter().filter(wants).collect::<Vec<_>>())
@@ -100,7 +104,8 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
                 let measured = match (&*attention, &inputs) {
                     (Ok(attention), Ok(inputs)) => {
                         let known = attention.tunings().len();
-                        let measured = measure::pass(attention, inputs, pass, args.rounds);
+                        let packed = measure::packed(attention, workload, &shape);
+                        let measured = packed.and_then(|packed| measure::pass(&packed, inputs, pass, args.rounds));
                         // what ATTN_AUTOTUNE=1 decided for this case
                         attention.tunings()[known..].iter().for_each(|tuning| eprintln!("  plan {tuning}"));
                         measured

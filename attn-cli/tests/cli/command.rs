@@ -141,6 +141,27 @@ fn bench_prints_rows() {
 }
 
 #[test]
+fn bench_times_a_shape_of_the_users() {
+    let only = "/(packed64-causal|document8-causal)/bwd";
+    let base = ["bench", "--device", "cpu", "--rounds", "1", "--json", "--only", only];
+    let rows = |shape: &str, more: &[&str]| -> Vec<Value> {
+        let run = attn(&[&base[..], &["--shape", shape], more].concat()).ended(0);
+        run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let variants =
+        |rows: &[Value]| rows.iter().map(|row| row["variant"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let found = rows("1,2,200,16", &[]);
+    assert_eq!(variants(&found), ["document8-causal", "packed64-causal"]);
+    assert!(
+        found.iter().all(|row| row["s"] == 200 && row["h"] == 2 && row["err"].as_f64().unwrap() < 8e-3),
+        "{found:?}"
+    );
+    let found = rows("2,1,64,16", &["--shape", "1,1,70,16"]);
+    assert_eq!(variants(&found), ["document8-causal", "document8-causal", "packed64-causal"], "one entry is packed");
+    attn(&["bench", "--shape", "1,2,3"]).ended(2).complains("batch,heads,length,head_dim");
+}
+
+#[test]
 fn wrong_command_lines_end_with_2() {
     attn(&[]).ended(2).complains("Usage");
     attn(&["lits"]).ended(2).complains("list");

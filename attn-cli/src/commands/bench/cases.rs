@@ -1,7 +1,8 @@
 //! What is timed: variants, shapes, and how many operations they are.
 //!
 //! Sizes follow the FlashAttention papers: 16384 tokens over batch and length, 2048 features over heads. So does the count of
-//! operations: 4 b h s^2 d forward, half of it where causal, the window's pairs where there is one, 2.5 times that backward.
+//! operations: 4 b h s^2 d forward, half of it where causal, the window's pairs where there is one, those of the sequences where a
+//! batch is packed, 2.5 times that backward.
 //! `attn plot bench` says so under its pictures (`notes` in `plot/bench/chart.rs`).
 
 use attn::DType;
@@ -18,13 +19,15 @@ pub(super) struct Workload {
     causal: bool,
     /// How many keys a query sees at most.
     window: Option<usize>,
+    /// How many sequences each entry of the batch packs.
+    sequences: Option<usize>,
 }
 
 const fn workload(name: &'static str, entry: &'static str, causal: bool) -> Workload {
-    Workload { name, entry, mask: if causal { Some("causal") } else { None }, causal, window: None }
+    Workload { name, entry, mask: if causal { Some("causal") } else { None }, causal, window: None, sequences: None }
 }
 
-pub(super) const WORKLOADS: [Workload; 11] = [
+pub(super) const WORKLOADS: [Workload; 13] = [
     workload("softmax", "softmax", false),
     workload("softmax-causal", "softmax", true),
     workload("sigmoid", "sigmoid", false),
@@ -36,12 +39,37 @@ pub(super) const WORKLOADS: [Workload; 11] = [
     workload("t5bias-causal", "t5bias", true),
     Workload { window: Some(1024), mask: None, ..workload("window1024", "sliding-window", true) },
     workload("document8", "document", false),
+    Workload { mask: Some("document(ids) & causal"), ..workload("document8-causal", "document", true) },
+    Workload { sequences: Some(64), ..workload("packed64-causal", "softmax", true) },
 ];
+
+/// The lengths of the sequences that a packed batch of `tokens` tokens has: all from about none to twice the mean, in an order that
+/// puts long ones beside short ones.
+pub(super) fn sequence_lengths(sequences: usize, tokens: usize) -> Vec<usize> {
+    /// Prime to the powers of two that numbers of sequences are.
+    const STRIDE: usize = 27;
+    let end = |at: usize| {
+        // the sum of the first `at` odd numbers, in the order of the sequences, as a share of all
+        let odd: usize = (0..at).map(|sequence| 2 * (sequence * STRIDE % sequences) + 1).sum();
+        (odd as u128 * tokens as u128 / (sequences * sequences) as u128) as usize
+    };
+    (0..sequences).map(|sequence| end(sequence + 1) - end(sequence)).collect()
+}
 
 impl Workload {
     /// Whether a shape is timed for this variant: all of them in bf16, plain softmax alone in other types.
     pub(super) fn is_timed_in(&self, shape: &Shape) -> bool {
         shape.dtype == DType::BF16 || self.entry == "softmax"
+    }
+
+    /// The lengths of the sequences of a packed batch.
+    pub(super) fn packed_lengths(&self, shape: &Shape) -> Option<Vec<usize>> {
+        self.sequences.map(|sequences| sequence_lengths(sequences, shape.length))
+    }
+
+    /// Whether a shape can be had: only a batch of one entry is packed.
+    pub(super) fn has(&self, shape: &Shape) -> bool {
+        self.sequences.is_none() || shape.batch == 1
     }
 
     /// A length that tells the variant from others: beyond its window.
@@ -67,6 +95,21 @@ pub(super) fn dtype_name(dtype: DType) -> &'static str {
         DType::F16 => "fp16",
         DType::BF16 => "bf16",
         DType::I32 => "int32",
+    }
+}
+
+impl std::str::FromStr for Shape {
+    type Err = String;
+
+    /// Reads `B,H,S,D`: a shape in bf16.
+    fn from_str(text: &str) -> Result<Shape, String> {
+        let extents: Result<Vec<usize>, _> = text.split(',').map(|extent| extent.trim().parse::<usize>()).collect();
+        match extents.as_deref() {
+            Ok(&[batch, heads, length, head_dim]) if batch.min(heads).min(length).min(head_dim) > 0 => {
+                Ok(Shape { dtype: DType::BF16, batch, heads, length, head_dim })
+            }
+            _ => Err("a shape is four whole numbers above 0: batch,heads,length,head_dim, as in 1,16,16384,128".into()),
+        }
     }
 }
 
@@ -106,15 +149,16 @@ pub(super) fn shapes(gpu: bool, quick: bool) -> Vec<Shape> {
 
 /// The operations that a pass counts as, whatever the kernels really do.
 pub(super) fn flops(shape: &Shape, workload: &Workload, pass: Pass) -> f64 {
-    let length = shape.length as f64;
-    let pairs = match workload.window {
-        Some(window) => {
-            let window = window.min(shape.length) as f64;
-            window * (length - window) + window * window / 2.0
+    let pairs_of = |length: usize| {
+        let all = (length * length) as f64;
+        match workload.window.map(|window| window.min(length)) {
+            Some(window) => (window * (length - window)) as f64 + (window * window) as f64 / 2.0,
+            None if workload.causal => all / 2.0,
+            None => all,
         }
-        None if workload.causal => length * length / 2.0,
-        None => length * length,
     };
+    let lengths = workload.packed_lengths(shape).unwrap_or_else(|| vec![shape.length]);
+    let pairs: f64 = lengths.into_iter().map(pairs_of).sum();
     let forward = 4.0 * (shape.batch * shape.heads * shape.head_dim) as f64 * pairs;
     forward * if pass == Pass::Backward { 2.5 } else { 1.0 }
 }
@@ -133,6 +177,25 @@ mod tests {
         assert_eq!(of("document8", Pass::Backward), 2.5 * all);
         let window = (1024.0 * 3072.0 + 1024.0 * 512.0) / (4096.0 * 4096.0);
         assert_eq!(of("window1024", Pass::Forward), all * window);
+        let squares: usize = sequence_lengths(64, 4096).iter().map(|length| length * length).sum();
+        assert_eq!(of("packed64-causal", Pass::Forward), all * squares as f64 / (2.0 * 4096.0 * 4096.0));
+    }
+
+    #[test]
+    fn sequences_of_all_lengths_make_the_batch() {
+        for (sequences, tokens) in [(64, 1 << 17), (64, 16384), (64, 512), (1, 77)] {
+            let mut lengths = sequence_lengths(sequences, tokens);
+            assert_eq!((lengths.len(), lengths.iter().sum::<usize>()), (sequences, tokens));
+            let neighbours = lengths.windows(2).map(|pair| pair[0].abs_diff(pair[1])).max().unwrap_or(0);
+            assert!(sequences == 1 || neighbours > tokens / sequences, "{lengths:?}");
+            lengths.sort_unstable();
+            let step = tokens.div_ceil(sequences * sequences);
+            let expected = |at: usize| (2 * at + 1) * tokens / (sequences * sequences);
+            assert!(
+                lengths.iter().enumerate().all(|(at, &length)| length.abs_diff(expected(at)) <= step),
+                "{lengths:?}"
+            );
+        }
     }
 
     #[test]

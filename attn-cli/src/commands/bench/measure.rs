@@ -67,6 +67,19 @@ impl Inputs {
     }
 }
 
+/// The attention of a workload: that of its sequences where its batch is packed.
+pub(super) fn packed(attention: &Attention, workload: &Workload, shape: &Shape) -> Result<Attention> {
+    let Some(lengths) = workload.packed_lengths(shape) else {
+        return Ok(attention.clone());
+    };
+    let mut starts = vec![0];
+    for length in lengths {
+        starts.push(starts[starts.len() - 1] + i32::try_from(length)?);
+    }
+    let cu_seqlens = Tensor::from_i32(&[starts.len()], starts)?;
+    Ok(attention.packed(&cu_seqlens, &cu_seqlens)?)
+}
+
 /// The median time of a pass in milliseconds.
 pub(super) fn pass(attention: &Attention, inputs: &Inputs, pass: Pass, rounds: u32) -> Result<f64> {
     let parameters = inputs.parameters(attention)?;
@@ -130,6 +143,7 @@ fn slice_error(workload: &Workload, shape: &Shape, device: &Device, deterministi
     };
     let both = |inputs: &Inputs, device: &Device| -> Result<[Tensor; 4]> {
         let attention = Attention::new(&definition, device)?.deterministic(deterministic);
+        let attention = packed(&attention, workload, &inputs.shape)?;
         let parameters = inputs.parameters(&attention)?;
         let output = inputs.forward(&attention, &parameters)?;
         let Gradients { q, k, v, .. } = inputs.backward(&attention, &parameters, &output)?;
