@@ -355,6 +355,7 @@ impl<'a> Variant<'a> {
             quad_any => needs("quad_any("),
             warp_sum => needs("warp_sum("),
             uniform => needs("uniform("),
+            forget => needs("forget("),
             pack => needs("pack(") || is_hopper || (tiles.is_some() && !float),
             share_fragment => needs("share_fragment("),
             load_matrix => needs("load_matrix_x4("),
@@ -371,8 +372,8 @@ impl<'a> Variant<'a> {
         // columns of scores, of products with weights, and of dq
         let (tile_columns, weight_columns, dq_columns) = match machinery {
             Machinery::Hopper(tiles) => (tiles.block_kv, vec![value_columns], 0),
-            Machinery::HopperBackward(tiles, _) if head_columns == value_columns => {
-                (tiles.block_q, vec![value_columns], tiles.dq_columns)
+            Machinery::HopperBackward(tiles, _) if head_columns == value_columns || !tiles.with_values => {
+                (tiles.block_q, vec![head_columns], tiles.dq_columns)
             }
             Machinery::HopperBackward(tiles, _) => (tiles.block_q, vec![head_columns, value_columns], tiles.dq_columns),
             Machinery::HopperGradient([tile, result]) => (tile, vec![result], 0),

@@ -1,4 +1,5 @@
-//! The kernels of the Hopper schedule's backward pass: one for dk, dv and the sums of dq, and one that makes dq of the sums.
+//! The kernels of the Hopper schedule's backward pass: one for dk, dv and the sums of dq, and one that makes dq of the sums. Where heads
+//! are too wide for dk and dv in the registers of one block, dv has a kernel of its own: six products instead of five.
 //!
 //! # Gradients of parameters
 //! A parameter with an axis of keys is summed by key in the first kernel, one without an axis of queries by warp and tile of keys.
@@ -21,7 +22,7 @@ use super::hopper::{relative_constants, small_squares};
 use super::pairs::Pairs;
 use super::relative::{self, Relatives};
 use super::values::{Place, Values};
-use super::{Kernel, KernelKind};
+use super::{Kernel, KernelKind, gradient_hopper};
 use crate::definition::Axis;
 use crate::ir::{NodeId, ParameterId};
 use crate::plan::{DIAGONALS, HopperBackwardNeeds, HopperBackwardTiles, hopper_backward, relative_copy_bytes};
@@ -46,7 +47,12 @@ pub(super) fn kernels(
     deterministic: bool,
 ) -> Result<(Vec<Kernel>, Vec<ParameterId>), &'static str> {
     // the shape first: what is refused anyway needs no other reason
-    hopper_backward(variant.shape, variant.target, HopperBackwardNeeds::default())?;
+    let with_values = hopper_backward(variant.shape, variant.target, HopperBackwardNeeds::default())?.with_values;
+    if !with_values && variant.bounds.residual {
+        return Err(
+            "the mask is tested pair by pair, and dk and dv of more than 128 columns do not fit the registers together",
+        );
+    }
     let sums: Vec<&Gradient> = gradients.iter().filter(|gradient| is_summed_by_pair(gradient)).collect();
     if sums.iter().any(|gradient| {
         gradient.kind == GradientKind::Row
@@ -56,12 +62,17 @@ pub(super) fn kernels(
     }
     // what stands by distance, and the entries of tables, are expressions of the main kernel alone
     let mut own = variant.clone();
-    let tables = diagonals::of(&mut own, tables);
+    let tables = if with_values { diagonals::of(&mut own, tables) } else { vec![] };
     let pairs = Pairs::of(&mut own, &sums);
     let pairs = keep_relatives(&mut own, pairs, &tables);
     let (tiles, main) = main_kernel(&own, &pairs, &sums, &tables, deterministic)?;
     let summed = tables.iter().map(DiagonalTable::parameter).collect();
-    Ok((vec![main, query_gradients(variant, gradients, &tiles, deterministic)], summed))
+    let mut kernels = vec![main];
+    if !with_values {
+        kernels.push(gradient_hopper::values_kernel(variant, gradients)?);
+    }
+    kernels.push(query_gradients(variant, gradients, &tiles, deterministic));
+    Ok((kernels, summed))
 }
 
 /// Finds what is kept by distance, if there is room for it. Returns the expressions, regrouped.
@@ -134,10 +145,10 @@ fn main_kernel(
         (TensorRole::V, block_kv),
         (TensorRole::OutputGrad, block_q),
         (TensorRole::KGrad, block_kv),
-        (TensorRole::VGrad, block_kv),
     ]
     .map(|(role, rows)| Argument::TensorMap(role, rows))
     .to_vec();
+    members.extend(tiles.with_values.then_some(Argument::TensorMap(TensorRole::VGrad, block_kv)));
     members.extend([Argument::WorksTaken, Argument::QueryGradSums(tiles.dq_tile() as u32)]);
     members.extend(deterministic.then_some(Argument::QueryGradTurns));
     members.extend(sums.iter().map(|sum| match sum.kind {
@@ -194,6 +205,7 @@ fn main_kernel(
         // tested pair by pair, nor for tiles of 128 queries
         early_weights => !tiles.dq_by_rows && !pairs_masked,
         dq_by_rows => tiles.dq_by_rows,
+        two_rounds => tiles.dq_parts > 2,
         masked => variant.lowered.mask.is_some(),
         residual => pairs_masked,
         longest_first => !variant.bounds.expressions().is_empty(),
@@ -215,11 +227,15 @@ fn main_kernel(
     let constants = constants(variant, &tiles, needs);
     let summary = describe(&tiles, deterministic);
     let machinery = Machinery::HopperBackward(&tiles, deterministic);
-    let source = variant.source("backward_hopper", &summary, &constants, &own, machine, machinery);
+    let (template, entry, name) = match tiles.with_values {
+        true => ("backward_hopper", "attn_backward", "backward"),
+        false => ("backward_wide_hopper", "attn_backward_kq", "backward_kq"),
+    };
+    let source = variant.source(template, &summary, &constants, &own, machine, machinery);
     let kernel = Kernel {
-        entry: "attn_backward",
+        entry,
         kind: KernelKind::BackwardKv,
-        file_name: file_name(variant, "backward"),
+        file_name: file_name(variant, name),
         source,
         variant_part: own,
         arguments: members,
@@ -265,6 +281,7 @@ fn query_gradients(
     let machine = context! {
         deterministic,
         dq_by_rows => tiles.dq_by_rows,
+        dq_in_parts => tiles.dq_parts > 1,
         product_grad_scale => scale.is_some(),
         row_gradients,
         residual => variant.bounds.residual,
@@ -274,7 +291,7 @@ fn query_gradients(
         variant.shape.head_dim(),
         tiles.block_q
     );
-    writeln!(constants, "constexpr int DQ_REGISTERS = {}, DQ_TILE_FLOATS = {};", tiles.dq_columns / 2, tiles.dq_tile())
+    writeln!(constants, "constexpr int DQ_REGISTERS = {}, DQ_TILE_FLOATS = {};", tiles.dq_registers(), tiles.dq_tile())
         .expect("writing to a string");
     let source = variant.source("query_gradients", "dq of its sums", &constants, &own, machine, Machinery::Plain);
     Kernel {
@@ -318,8 +335,15 @@ fn constants(variant: &Variant<'_>, tiles: &HopperBackwardTiles, needs: HopperBa
     line(format!("K_CHUNKS = {}{why}", tiles.k_chunks));
     line("K_TILE_BYTES = K_CHUNKS * KV_CHUNK_BYTES, V_TILE_BYTES = chunks(VALUE_DIM) * KV_CHUNK_BYTES".to_owned());
     line("DS_TILE_BYTES = chunks(BLOCK_KV) * Q_CHUNK_BYTES".to_owned());
-    let registers = tiles.dq_columns / 2;
-    line(format!("DQ_REGISTERS = {registers}, DQ_TILE_BYTES = CONSUMERS * 128 * DQ_REGISTERS * 4"));
+    let registers = tiles.dq_registers();
+    if tiles.with_values {
+        line(format!("DQ_REGISTERS = {registers}, DQ_TILE_BYTES = CONSUMERS * 128 * DQ_REGISTERS * 4"));
+    } else {
+        line(format!(
+            "DQ_REGISTERS = {registers}, DQ_PARTS = {}, DQ_PART_BYTES = CONSUMERS * 128 * DQ_REGISTERS * 4   /* of a tile of dq, of 32 columns each */",
+            tiles.dq_parts
+        ));
+    }
     if needs.query_fields > 0 {
         line(format!("QUERY_RING_BYTES = BLOCK_Q * {}", 4 * needs.query_fields));
     }
@@ -341,11 +365,12 @@ fn constants(variant: &Variant<'_>, tiles: &HopperBackwardTiles, needs: HopperBa
 
 fn describe(tiles: &HopperBackwardTiles, deterministic: bool) -> String {
     format!(
-        "backward, Hopper schedule, tile {} queries x {} keys, one producer and {} consumer warpgroups, rings of {} for q and do, dq added {}, {} KiB of shared memory",
+        "backward{}, Hopper schedule, tile {} queries x {} keys, one producer and {} consumer warpgroups, {} for q and do, dq added {}, {} KiB of shared memory",
+        if tiles.with_values { "" } else { " (dk and dq)" },
         tiles.block_q,
         tiles.block_kv,
         tiles.consumers,
-        tiles.stages,
+        if tiles.stages > 1 { format!("rings of {}", tiles.stages) } else { "one tile each".to_owned() },
         if deterministic { "in the order of the keys" } else { "in any order" },
         tiles.shared_memory.div_ceil(1024),
     )

@@ -35,6 +35,12 @@ pub(super) fn kernels(
     all.into_iter().map(|of| kernel(variant, gradients, of, why)).collect()
 }
 
+/// The kernel of dv alone, beside one for dk and dq.
+pub(super) fn values_kernel(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, &'static str> {
+    let why = "dk and dv of more than 128 columns do not fit the registers together";
+    kernel(variant, gradients, GradientOf::Values, why)
+}
+
 /// What a kernel calls things.
 struct Words {
     entry: &'static str,

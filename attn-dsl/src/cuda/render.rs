@@ -27,6 +27,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("backward_kv", include_str!("templates/backward_kv.cu")),
     ("delta", include_str!("templates/delta.cu")),
     ("extremes", include_str!("templates/extremes.cu")),
+    ("backward_wide_hopper", include_str!("templates/backward_wide_hopper.cu")),
     ("live_keys", include_str!("templates/live_keys.cu")),
     ("table", include_str!("templates/table.cu")),
     ("dense", include_str!("templates/dense.cu")),

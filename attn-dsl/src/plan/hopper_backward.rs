@@ -4,7 +4,8 @@
 //! # Registers
 //! A thread of a consumer holds head_dim / 2 sums of dk and value_dim / 2 of dv, block_q / 2 scores and as many gradients of weights,
 //! half of both packed for the next products, and its part of dq, which takes the place of gradients that are used up. With both
-//! dimensions up to 64 a tile has 128 queries, up to 128 it has 64; beyond, dk and dv do not fit together.
+//! dimensions up to 64 a tile has 128 queries, up to 128 it has 64; beyond, dk and dv do not fit together, and dv has a kernel of its
+//! own.
 //!
 //! Invariants: what the schedule does not take is refused with a reason, and the portable schedule takes it; tiles fit shared memory.
 
@@ -29,8 +30,12 @@ pub(crate) struct HopperBackwardTiles {
     pub(crate) k_chunks: usize,
     /// Whether consumers share a tile of dq by its rows; else by its columns.
     pub(crate) dq_by_rows: bool,
-    /// Columns of dq that a consumer computes.
+    /// Columns of dq that a consumer computes at a time.
     pub(crate) dq_columns: usize,
+    /// Parts in which a tile of dq leaves, one after the other through the same place in shared memory.
+    pub(crate) dq_parts: usize,
+    /// Whether the kernel computes dv as well.
+    pub(crate) with_values: bool,
     /// Copies of each value of a distance in shared memory; none where there are no such values.
     pub(crate) relative_copies: usize,
     /// Registers of a thread of the producer and of a consumer.
@@ -56,7 +61,12 @@ pub(crate) const DIAGONALS: usize = 256;
 impl HopperBackwardTiles {
     /// Floats of a tile of dq, in the order of the registers that hold it.
     pub(crate) fn dq_tile(&self) -> usize {
-        self.consumers * 64 * self.dq_columns
+        self.dq_parts * self.consumers * 128 * self.dq_registers()
+    }
+
+    /// Registers of a thread that hold its share of a part of dq.
+    pub(crate) fn dq_registers(&self) -> usize {
+        if self.with_values { self.dq_columns / 2 } else { self.dq_columns / 4 }
     }
 }
 
@@ -68,21 +78,30 @@ pub(crate) fn hopper_backward(
 ) -> Result<HopperBackwardTiles, &'static str> {
     half_on_hopper(shape, target)?;
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
+    let with_values = head.max(value) <= 2;
     let (block_q, dq_by_rows, k_chunks) = match head.max(value) {
         1 => (128, true, 1),
-        2 => (64, false, CONSUMERS),
-        _ => return Err("dk and dv of more than 128 columns do not fit the registers together"),
+        _ => (64, false, head.next_multiple_of(CONSUMERS)),
     };
+    // shared memory has room for one tile of wide rows
+    let stages = if with_values { STAGES } else { 1 };
+    if !with_values && needs.sums_diagonals {
+        return Err("sums along diagonals need shared memory that tiles of more than 128 columns take");
+    }
     let dq_columns = if dq_by_rows { shape.padded_head_dim() } else { 64 };
     let tile = |rows: usize, chunks: usize| rows * chunks * CHUNK_ROW_BYTES;
     let queries = tile(block_q, head + value) + tile(block_q, BLOCK_KV / 64) + block_q * 4 * needs.query_fields;
-    let dq = CONSUMERS * 64 * dq_columns * 4;
+    // a wide tile of dq leaves in halves of its chunks
+    let (dq, dq_parts) = match with_values {
+        true => (CONSUMERS * 64 * dq_columns * 4, 1),
+        false => (CONSUMERS * 64 * dq_columns * 4 / 2, 2 * k_chunks / CONSUMERS),
+    };
     let (diagonals, diagonal_barriers) =
-        if needs.sums_diagonals { (DIAGONALS * 8 * 4, STAGES * BARRIER_BYTES_OF_STAGE) } else { (0, 0) };
-    let barriers = 4 * 8 + 2 * STAGES * BARRIER_BYTES_OF_STAGE + diagonal_barriers;
+        if needs.sums_diagonals { (DIAGONALS * 8 * 4, stages * BARRIER_BYTES_OF_STAGE) } else { (0, 0) };
+    let barriers = 4 * 8 + 2 * stages * BARRIER_BYTES_OF_STAGE + diagonal_barriers;
     let size = |copies: usize| {
         let relatives = copies * needs.relative_fields * relative_copy_bytes(block_q, BLOCK_KV);
-        tile(BLOCK_KV, k_chunks + value) + STAGES * (queries + relatives) + dq + diagonals + barriers + WORK_BYTES
+        tile(BLOCK_KV, k_chunks + value) + stages * (queries + relatives) + dq + diagonals + barriers + WORK_BYTES
     };
     // two copies of what varies by distance are read twice as fast
     let copies = if needs.relative_fields == 0 { [0, 0] } else { [2, 1] };
@@ -94,10 +113,12 @@ pub(crate) fn hopper_backward(
         block_q,
         block_kv: BLOCK_KV,
         consumers: CONSUMERS,
-        stages: STAGES,
+        stages,
         k_chunks,
         dq_by_rows,
         dq_columns,
+        dq_parts,
+        with_values,
         relative_copies,
         registers: [24, 240],
         shared_memory: size(relative_copies),
@@ -169,18 +190,18 @@ mod tests {
     use crate::plan::hopper::launched_registers;
 
     #[test]
-    fn shapes_up_to_128_have_tiles() {
+    fn shapes_have_tiles() {
         for element in [ElementType::F16, ElementType::Bf16] {
             for head_dim in (8..=256).step_by(8) {
                 for value_dim in (8..=256).step_by(8) {
                     let shape = Shape::new(element, head_dim, value_dim).unwrap();
-                    let needs = HopperBackwardNeeds { query_fields: 4, relative_fields: 2, sums_diagonals: true };
-                    let planned = hopper_backward(shape, Target::Sm90a, needs);
-                    if head_dim.max(value_dim) > 128 {
-                        assert!(planned.unwrap_err().contains("128"), "{shape}");
-                        continue;
-                    }
-                    let tiles = planned.unwrap();
+                    let is_wide = head_dim.max(value_dim) > 128;
+                    let needs = match is_wide {
+                        true => HopperBackwardNeeds { query_fields: 2, relative_fields: 1, sums_diagonals: false },
+                        false => HopperBackwardNeeds { query_fields: 4, relative_fields: 2, sums_diagonals: true },
+                    };
+                    let tiles = hopper_backward(shape, Target::Sm90a, needs).unwrap();
+                    assert_eq!(tiles.with_values, !is_wide);
                     assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
                     // the tile of dq has a place for every query and column
                     assert!(tiles.dq_tile() >= tiles.block_q * head_dim, "{shape}: {tiles:?}");

@@ -129,6 +129,14 @@ __device__ __forceinline__ void pin(float (&r)[N]) {
 #pragma unroll
     for (int i = 0; i < N; ++i) asm volatile("" : "+f"(r[i]) :: "memory");
 }
+//% if needs.forget
+// What accumulators held is of no use any more: their registers are free until products write them.
+template <int N>
+__device__ __forceinline__ void forget(float (&r)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) asm volatile("" : "=f"(r[i]));
+}
+//% endif
 // d (64 x @{ tile_columns }) (+)= A B^T, both by descriptors.
 __device__ __forceinline__ void multiply_tiles(float (&d)[@{ tile_columns // 2 }], u64 a, u64 b, bool accumulate) {
     asm volatile("{ .reg .pred p; setp.ne.b32 p, %@{ tile_columns // 2 + 2 }, 0; "

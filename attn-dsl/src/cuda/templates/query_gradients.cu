@@ -1,6 +1,11 @@
 // ---------------------------------------------------------------- kernel
+//% if dq_in_parts
+// dq of a tile of queries, from the sums that attn_backward_kq left in an order of its own: of part p, consumer w and register i of its
+// thread t at (((p * 2 + w) * DQ_REGISTERS / 4 + i / 4) * 128 + t) * 4 + i % 4. Two parts have 64 columns of each consumer.
+//% else
 // dq of a tile of queries, from the sums that attn_backward left in an order of its own: of consumer w and register i of its thread t
 // at ((w * DQ_REGISTERS / 4 + i / 4) * 128 + t) * 4 + i % 4.
+//% endif
 extern "C" __global__ void __launch_bounds__(THREADS)
 attn_query_gradients(const __grid_constant__ Arguments arguments) {
     constexpr int ROW_BYTES = padded(HEAD_DIM) * 2 + 16;   // rows of dq in shared memory, apart by a piece: the lanes of a warp meet different banks
@@ -18,8 +23,8 @@ attn_query_gradients(const __grid_constant__ Arguments arguments) {
     //% endif
 #pragma unroll 4
     for (int piece = threadIdx.x; piece < DQ_TILE_FLOATS / 4; piece += THREADS) {
-        const int thread = piece % 128, i = piece / 128 % (DQ_REGISTERS / 4), consumer = piece / 128 / (DQ_REGISTERS / 4);
-        const int row = @{ "consumer * 64 + " if dq_by_rows else "" }thread / 32 * 16 + thread % 32 / 4, column = @{ "" if dq_by_rows else "consumer * (DQ_REGISTERS * 2) + " }8 * i + thread % 4 * 2;
+        const int thread = piece % 128, i = piece / 128 % (DQ_REGISTERS / 4), consumer = piece / 128 / (DQ_REGISTERS / 4)@{ " % 2, part = piece / 256 / (DQ_REGISTERS / 4)" if dq_in_parts else "" };
+        const int row = @{ "consumer * 64 + " if dq_by_rows else "" }thread / 32 * 16 + thread % 32 / 4, column = @{ "" if dq_by_rows else "(part / 2 * 2 + consumer) * 64 + part % 2 * 32 + " if dq_in_parts else "consumer * (DQ_REGISTERS * 2) + " }8 * i + thread % 4 * 2;
         const float4 sum = @{ "written ? sums[piece] : make_float4(0.f, 0.f, 0.f, 0.f)" if deterministic else "sums[piece]" };
         if (column < padded(HEAD_DIM)) {
             store_shared(row_address + row * ROW_BYTES + column * 2, (int)pack(sum.x@{ " * scale, sum.y * scale" if product_grad_scale else ", sum.y" }));

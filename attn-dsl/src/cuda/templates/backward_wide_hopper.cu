@@ -1,0 +1,501 @@
+// Tiles all of whose pairs are live, and others: code for them is made apart.
+struct Full { static constexpr bool partial = false; };
+struct Partial { static constexpr bool partial = true; };
+struct More { static constexpr bool last = false; };
+struct Last { static constexpr bool last = true; };
+// A tile of keys of one head of k and v; after the last one, a tile of no head.
+struct Work {
+    int kv_tile, kv_head, batch;
+};
+__device__ __forceinline__ void store_work(u32 slot, const Work& work) { store_shared_16(slot, make_int4(work.kv_tile, work.kv_head, work.batch, 0)); }
+__device__ __forceinline__ Work load_work(u32 slot) {
+    const uint4 work = load_shared_16(slot);
+    return {(int)work.x, (int)work.y, (int)work.z};
+}
+// Heads are taken in groups whose queries fit the L2 cache, and within a group tile after tile of all its heads: what runs at a time
+// reads the same queries, and@{ " under this mask the first keys, which the most queries see, go first" if longest_first else " neighbouring tiles of keys of one head start at different times" }.
+__device__ __forceinline__ Work work_at(const Arguments& arguments, int number) {
+    const int tiles = (arguments.kv_len + BLOCK_KV - 1) / BLOCK_KV, kv_heads = arguments.heads / arguments.group;
+    if (number >= tiles * kv_heads * arguments.batches) return {0, -1, 0};
+    const int first = number / (tiles * arguments.kv_head_group) * arguments.kv_head_group;   // of the group, over all batches
+    const int heads = min(arguments.kv_head_group, arguments.batches * kv_heads - first), rest = number - first * tiles;
+    const int head = first + rest % heads;
+    return {rest / heads, head % kv_heads, head / kv_heads};
+}
+// Tiles of queries that see keys of a tile, the last ones first: [first, last).
+struct QueryTiles {
+    int first, last;
+};
+__device__ __forceinline__ QueryTiles query_tiles_of(const Range& range) { return {range.begin / BLOCK_Q, (range.end + BLOCK_Q - 1) / BLOCK_Q}; }
+__device__ __forceinline__ Range live_queries_of_tile(const Arguments& arguments, const Tile& tile, int kv_tile) {
+    return live_queries_of(arguments, tile, kv_tile * BLOCK_KV, kv_tile * BLOCK_KV + BLOCK_KV);
+}
+
+// ---------------------------------------------------------------- kernel
+// A block stays on its multiprocessor and computes tile after tile of keys, each the next that no block has taken. It walks the
+// queries that see the tile: s^T = k q^T, dp^T = v do^T, dk += ds^T q, transposed, so that the gradients of weights are A of the next
+// product without leaving registers. They pass through shared memory for dq = ds k as well. dv is another kernel's: the registers
+// have no room for it beside dk, nor has shared memory for a second tile of q or do. do is loaded while dk and dq are
+// computed, q while dq is.
+//% if deterministic
+// Every tile of dq is a sum over tiles of keys: blocks add to it in the order of the tiles. They wait for works with lower numbers alone,
+// which other blocks have taken before.
+//% endif
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+attn_backward_kq(const __grid_constant__ Arguments arguments) {
+    extern __shared__ __align__(1024) unsigned char shared[];
+    const u32 k_tile = shared_address(shared), v_tile = k_tile + K_TILE_BYTES;
+    const u32 q_ring = v_tile + V_TILE_BYTES, do_ring = q_ring + STAGES * Q_TILE_BYTES;
+    const u32 ds_ring = do_ring + STAGES * DO_TILE_BYTES, dq_part = ds_ring + STAGES * DS_TILE_BYTES;
+    //% set free = "dq_part + DQ_PART_BYTES"
+    //% if stage_queries
+    const u32 query_ring = @{ free };
+    //% set free = "query_ring + STAGES * QUERY_RING_BYTES"
+    //% endif
+    //% if relatives
+    const u32 relative_ring = @{ free };
+    //% set free = "relative_ring + STAGES * RELATIVE_TABLE_BYTES"
+    //% endif
+    const u32 kv_full = @{ free };
+    const u32 kv_empty = kv_full + 8, work_full = kv_empty + 8, work_empty = work_full + 8;
+    // of stage i, 8 i bytes on
+    const u32 q_full = work_empty + 8, q_empty = q_full + 8 * STAGES, do_full = q_empty + 8 * STAGES, do_empty = do_full + 8 * STAGES;
+    const u32 work_slot = do_empty + 8 * STAGES;
+
+    if (threadIdx.x == 0) {
+        mbarrier_init(kv_full, 1), mbarrier_init(kv_empty, 1);
+        mbarrier_init(work_full, 1), mbarrier_init(work_empty, 1 + @{ "QUERY_WARPS + " if by_query else "" }4 * CONSUMERS);
+        for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(q_full + 8 * stage, 1@{ " + QUERY_WARPS" if by_query else "" }), mbarrier_init(q_empty + 8 * stage, CONSUMERS);
+        for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(do_full + 8 * stage, 1), mbarrier_init(do_empty + 8 * stage, CONSUMERS);
+        mbarrier_init_fence();
+    }
+    __syncthreads();
+
+    const int q_len = arguments.q_len, kv_len = arguments.kv_len, q_tiles = (q_len + BLOCK_Q - 1) / BLOCK_Q;
+    // the number of a warpgroup is the same in all of a warp, which lets descriptors live in uniform registers
+    const int warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0), lane = threadIdx.x % 32;
+    if (warpgroup == 0) {   // ---------------------------------------- producer
+        registers_release<PRODUCER_REGISTERS>();
+        const int role = __shfl_sync(~0u, threadIdx.x / 32, 0);
+        if (role == 0) {   // copies tiles
+            if (elect_one()) {
+                const int works = (kv_len + BLOCK_KV - 1) / BLOCK_KV * (arguments.heads / arguments.group) * arguments.batches;
+                RingPlace place = {0, 1};   // fresh stages are empty
+                for (u32 parity = 1;; parity ^= 1) {
+                    const Work work = work_at(arguments, count_up(arguments.works_taken, works + gridDim.x - 1));
+                    mbarrier_wait(work_empty, parity);
+                    store_work(work_slot, work);
+                    mbarrier_arrive(work_full);
+                    if (work.kv_head < 0) break;
+                    const int kv_begin = work.kv_tile * BLOCK_KV, kv_head = work.kv_head, batch = work.batch;
+                    mbarrier_wait(kv_empty, parity);
+                    mbarrier_arrive_expect(kv_full, K_TILE_BYTES + V_TILE_BYTES);
+                    for (int c = 0; c < K_CHUNKS; ++c) tensor_load(k_tile + c * KV_CHUNK_BYTES, &arguments.k_map, kv_full, c * CHUNK_COLUMNS, kv_begin, kv_head, batch, EVICT_FIRST);
+                    for (int c = 0; c < chunks(VALUE_DIM); ++c) tensor_load(v_tile + c * KV_CHUNK_BYTES, &arguments.v_map, kv_full, c * CHUNK_COLUMNS, kv_begin, kv_head, batch, EVICT_FIRST);
+                    for (int head = kv_head * arguments.group; head < (kv_head + 1) * arguments.group; ++head) {
+                        const Tile tile = load_tile_values(arguments, batch, head);
+                        const QueryTiles tiles = query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile));
+                        for (int q_tile = tiles.last - 1; q_tile >= tiles.first; --q_tile) {
+                            // consumers are done with do first
+                            mbarrier_wait(do_empty + 8 * place.stage, place.parity);
+                            mbarrier_arrive_expect(do_full + 8 * place.stage, DO_TILE_BYTES);
+                            for (int c = 0; c < chunks(VALUE_DIM); ++c)
+                                tensor_load(do_ring + place.stage * DO_TILE_BYTES + c * Q_CHUNK_BYTES, &arguments.output_grad_map, do_full + 8 * place.stage, c * CHUNK_COLUMNS, q_tile * BLOCK_Q, head, batch, EVICT_LAST);
+                            mbarrier_wait(q_empty + 8 * place.stage, place.parity);
+                            mbarrier_arrive_expect(q_full + 8 * place.stage, Q_TILE_BYTES);
+                            for (int c = 0; c < chunks(HEAD_DIM); ++c)
+                                tensor_load(q_ring + place.stage * Q_TILE_BYTES + c * Q_CHUNK_BYTES, &arguments.q_map, q_full + 8 * place.stage, c * CHUNK_COLUMNS, q_tile * BLOCK_Q, head, batch, EVICT_LAST);
+                            advance(place, STAGES);
+                        }
+                    }
+                }
+            }
+            return;
+        }
+        if (role == 1) {   // adds finished parts of dq to global memory
+            auto may_write = [&] {
+                for (int w = 0; w < CONSUMERS; ++w) named_barrier_arrive(DQ_EMPTY + w, DQ_THREADS);
+            };
+            may_write();
+            for (u32 parity = 0;; parity ^= 1) {
+                mbarrier_wait(work_full, parity);
+                const Work work = load_work(work_slot);
+                __syncwarp();
+                if (lane == 0) mbarrier_arrive(work_empty);
+                if (work.kv_head < 0) break;
+                for (int head = work.kv_head * arguments.group; head < (work.kv_head + 1) * arguments.group; ++head) {
+                    const Tile tile = load_tile_values(arguments, work.batch, head);
+                    const QueryTiles tiles = query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile));
+                    //% if deterministic
+                    // the tile of keys before adds to these, and before this one
+                    const QueryTiles before = work.kv_tile == 0 ? QueryTiles{0, 0} : query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile - 1));
+                    //% endif
+                    const i64 first_tile = ((i64)work.batch * arguments.heads + head) * q_tiles;
+                    for (int q_tile = tiles.last - 1; q_tile >= tiles.first; --q_tile) {
+                        float* to = arguments.dq_sums + (first_tile + q_tile) * (DQ_PARTS * DQ_PART_BYTES / 4);
+                        //% if deterministic
+                        int* turn = arguments.dq_turns + first_tile + q_tile;
+                        const bool first_to_come = q_tile < before.first || q_tile >= before.last;
+                        //% endif
+                        for (int part = 0; part < DQ_PARTS; ++part, to += DQ_PART_BYTES / 4) {
+                            for (int w = 0; w < CONSUMERS; ++w) named_barrier_sync(DQ_FULL + w, DQ_THREADS);
+                            if (elect_one()) {
+                                //% if deterministic
+                                if (first_to_come) {
+                                    bulk_store(to, dq_part, DQ_PART_BYTES);
+                                } else {
+                                    if (part == 0) {
+                                        while (load_acquire(turn) != work.kv_tile);
+                                        publish_global();
+                                    }
+                                    bulk_add(to, dq_part, DQ_PART_BYTES);
+                                }
+                                //% else
+                                bulk_add(to, dq_part, DQ_PART_BYTES);
+                                //% endif
+                                tensor_store_commit();
+                                tensor_store_wait();
+                            }
+                            __syncwarp();
+                            may_write();
+                        }
+                        //% if deterministic
+                        if (elect_one()) {
+                            bulk_wait();
+                            publish_global();
+                            store_release(turn, work.kv_tile + 1);
+                        }
+                        __syncwarp();
+                        //% endif
+                    }
+                }
+            }
+            //% if not deterministic
+            if (elect_one()) bulk_wait();
+            //% endif
+            return;
+        }
+        //% if by_query
+        //% include "query_warps"
+        //% endif
+        return;
+    }
+
+    // ---------------------------------------------------------------- consumers: 64 keys each
+    registers_acquire<CONSUMER_REGISTERS>();
+    const int consumer = warpgroup - 1, group_row = consumer * 64, warp_row = group_row + threadIdx.x / 32 % 4 * 16;
+    // sums that live as long as a tile of keys; what belongs to a tile of queries is declared where it is computed
+    float dk[padded(HEAD_DIM) / 2];
+    u32 ds_packed[BLOCK_Q / 4];
+    auto issue_scores = [&](float (&s)[BLOCK_Q / 2], int stage) {   // s^T = k q^T
+        const u64 k = tile_descriptor(uniform(k_tile + group_row * CHUNK_ROW_BYTES), KV_CHUNK_BYTES), q = tile_descriptor(uniform(q_ring + stage * Q_TILE_BYTES), Q_CHUNK_BYTES);
+        pin(s);
+        wgmma_begin();
+#pragma unroll
+        for (int i = 0; i < padded(HEAD_DIM) / 16; ++i) multiply_tiles(s, k + column_step(i, KV_CHUNK_BYTES), q + column_step(i, Q_CHUNK_BYTES), i != 0);
+        wgmma_commit();
+    };
+    auto issue_dp = [&](float (&dp)[BLOCK_Q / 2], int stage) {   // dp^T = v do^T
+        const u64 v = tile_descriptor(uniform(v_tile + group_row * CHUNK_ROW_BYTES), KV_CHUNK_BYTES), output_grad = tile_descriptor(uniform(do_ring + stage * DO_TILE_BYTES), Q_CHUNK_BYTES);
+        pin(dp);
+        wgmma_begin();
+#pragma unroll
+        for (int i = 0; i < padded(VALUE_DIM) / 16; ++i) multiply_tiles(dp, v + column_step(i, KV_CHUNK_BYTES), output_grad + column_step(i, Q_CHUNK_BYTES), i != 0);
+        wgmma_commit();
+    };
+    auto issue_dk = [&](int stage) {   // dk += ds^T q
+        const u64 q = tile_descriptor(uniform(q_ring + stage * Q_TILE_BYTES), Q_CHUNK_BYTES);
+        pin(dk);
+        wgmma_begin();
+#pragma unroll
+        for (int i = 0; i < BLOCK_Q / 16; ++i) {
+            const u32 a[4] = {ds_packed[4 * i], ds_packed[4 * i + 1], ds_packed[4 * i + 2], ds_packed[4 * i + 3]};
+            multiply_weights(dk, a, q + row_step(i));
+        }
+        wgmma_commit();
+    };
+    auto issue_dq = [&](float (&dq)[2 * DQ_REGISTERS], int round) {   // dq = ds k: 64 columns of this warpgroup's
+        const u64 a = tile_descriptor(uniform(ds_ring), Q_CHUNK_BYTES), k = tile_descriptor(uniform(k_tile + (round * CONSUMERS + consumer) * KV_CHUNK_BYTES), KV_CHUNK_BYTES);
+        pin(dq);
+        wgmma_begin();
+#pragma unroll
+        for (int i = 0; i < BLOCK_KV / 16; ++i) multiply_transposed(dq, a + column_step(i, Q_CHUNK_BYTES), k + row_step(i), i != 0);
+        wgmma_commit();
+    };
+    auto leave = [&](const float (&dq)[2 * DQ_REGISTERS]) {   // two parts, one after the other
+#pragma unroll
+        for (int part = 0; part < 2; ++part) {
+            named_barrier_sync(DQ_EMPTY + consumer, DQ_THREADS);
+#pragma unroll
+            for (int i = 0; i < DQ_REGISTERS / 4; ++i) {
+                const int r = part * DQ_REGISTERS + 4 * i;
+                store_shared_16(dq_part + (consumer * DQ_REGISTERS / 4 + i) * 2048 + threadIdx.x % 128 * 16, make_int4(__float_as_int(dq[r]), __float_as_int(dq[r + 1]), __float_as_int(dq[r + 2]), __float_as_int(dq[r + 3])));
+            }
+            publish_shared();
+            named_barrier_arrive(DQ_FULL + consumer, DQ_THREADS);
+        }
+    };
+    auto release = [&](u32 empty) {   // the whole warpgroup has waited for its products: one thread can speak for it
+        if (threadIdx.x % 128 == 0) mbarrier_arrive(empty);
+    };
+
+    //% if relatives
+    // a thread's columns have distances 8 apart, its two rows as well
+    const u32 my_distances = (BLOCK_KV + lane % 4 * 2 - warp_row - lane / 4) * 4@{ " + lane / 4 % 2 * (RELATIVE_COPY_BYTES - 4)" if relative_copies > 1 else "" };
+    auto read_relatives = [&](Relative (&relative)[2][2], int stage, int n) {   // of keys r and queries 8 n + c
+        const u32 table = relative_ring + stage * RELATIVE_TABLE_BYTES + my_distances;
+        if (n == 0) load_relatives(relative[1], table - 8 * 4);
+        else relative[1][0] = relative[0][0], relative[1][1] = relative[0][1];
+        load_relatives(relative[0], table + n * (8 * 4));
+    };
+
+    //% endif
+    RingPlace place = {0, 0};   // of the tile of queries: in all rings the same
+    for (u32 parity = 0;; parity ^= 1) {
+        mbarrier_wait(work_full, parity);
+        const Work work = load_work(work_slot);
+        __syncwarp();
+        if (lane == 0) mbarrier_arrive(work_empty);
+        if (work.kv_head < 0) break;
+        const int kv_begin = work.kv_tile * BLOCK_KV, kv_head = work.kv_head, batch = work.batch;
+        const int first_kv = kv_begin + warp_row + lane / 4;   // this thread's keys: first_kv + 8 r
+#pragma unroll
+        for (int i = 0; i < padded(HEAD_DIM) / 2; ++i) dk[i] = 0.f;
+        mbarrier_wait(kv_full, parity);
+
+        for (int head = kv_head * arguments.group; head < (kv_head + 1) * arguments.group; ++head) {
+            const Tile tile = load_tile_values(arguments, batch, head);
+            const Range range = live_queries_of_tile(arguments, tile, work.kv_tile);
+            const QueryTiles tiles = query_tiles_of(range);
+            auto key_at = [&](int kv) { kv = min(kv, kv_len - 1); return load_key(arguments, tile, kv, (float)kv); };
+            const Key key[2] = {key_at(first_kv), key_at(first_kv + 8)};
+            //% for parameter in sums
+            float grad_@{ parameter.name }@{ "[2]" if parameter.column else "" } = @{ "{}" if parameter.column else "0.f" };
+            //% endfor
+            //% if scale_pairs
+            const float pair_scale = product_grad_scale(tile);
+            //% endif
+
+            //% if not residual
+            // tiles all of whose pairs are live
+            const int full_first = kv_begin + BLOCK_KV <= kv_len ? (range.full_begin + BLOCK_Q - 1) / BLOCK_Q : tiles.last, full_last = range.full_end / BLOCK_Q;
+            //% endif
+            int q_tile = tiles.last - 1;
+            // whether the pair of register i is live; `seen` are the queries that see this thread's keys
+            auto is_live_at = [&](int i, int first_q, const Range (&seen)[2], const Query& query, const Key& key) {
+                const int column = i / 4 * 8 + i % 2, r = i / 2 % 2;
+                //% if residual
+                return first_q + column < q_len && first_kv + 8 * r < kv_len@{ " && is_live(" ~ mask_arguments ~ "tile, query, key)" if masked else "" };
+                //% else
+                return column < seen[r].end - first_q && column >= seen[r].begin - first_q;
+                //% endif
+            };
+            auto seen_by = [&](int kv) { return @{ "Range{}" if residual else "kv < kv_len ? live_queries_of(arguments, tile, kv, kv + 1) : Range{}" }; };
+            auto weigh = [&](float (&s)[BLOCK_Q / 2]@{ "" if split else ", float (&dp)[BLOCK_Q / 2]" }, int stage, auto kind) {   // s becomes the weights@{ "" if split else ", dp the gradient of the products" }
+                const int first_q = q_tile * BLOCK_Q + lane % 4 * 2;   // this thread's queries: first_q + 8 n + c
+                Range seen[2];
+                if constexpr (decltype(kind)::partial) seen[0] = seen_by(first_kv), seen[1] = seen_by(first_kv + 8);
+                //% if inline_queries
+                const float first_q_as_float = first_q;
+                //% endif
+                //% if sigmoid
+                float squares[2] = {0.f, 0.f};
+                //% endif
+                //% if weight_relatives
+                Relative relative[2][2];
+                //% endif
+#pragma unroll
+                for (int n = 0; n < BLOCK_Q / 8; ++n) {
+                    @{ weight_columns }
+                    //% if weight_relatives
+                    read_relatives(relative, stage, n);
+                    //% endif
+#pragma unroll
+                    for (int e = 0; e < 4; ++e) {
+                        const int i = 4 * n + e;
+                        const bool live = !decltype(kind)::partial || is_live_at(i, first_q, seen, query[e % 2], key[e / 2]);
+                        //% if sigmoid
+                        const float y = exp2_approx(sigmoid_exponent(@{ weight_arguments }s[i], tile, query[e % 2], key[e / 2]@{ ", relative[e / 2][e % 2]" if weight_relatives else "" }));
+                        s[i] = live ? y : 0.f;
+                        squares[e % 2] = fmaf(s[i], s[i], squares[e % 2]);
+                        //% elif split
+                        const float probability = backward_probability(@{ weight_arguments }s[i], tile, query[e % 2], key[e / 2]@{ ", relative[e / 2][e % 2]" if weight_relatives else "" });
+                        s[i] = live ? probability : 0.f;
+                        //% else
+                        const Pair pair = backward_pair(@{ pair_arguments }s[i], dp[i], tile, query[e % 2], key[e / 2]@{ ", relative[e / 2][e % 2]" if weight_relatives else "" });
+                        s[i] = live ? pair.probability : 0.f;
+                        dp[i] = live ? pair.product_grad@{ " * pair_scale" if scale_pairs else "" } : 0.f;
+                        //% for parameter in sums
+                        grad_@{ parameter.name }@{ "[e / 2]" if parameter.column else "" } += live ? pair.grad_@{ parameter.name } : 0.f;
+                        //% endfor
+                        //% endif
+                    }
+                }
+                //% if sigmoid
+                // a weight is y / (1 + y): where all y are small, y - y^2 is as good as rounding, beyond a reciprocal is needed
+                if (__all_sync(~0u, squares[0] + squares[1] < @{ small_squares })) {
+#pragma unroll
+                    for (int i = 0; i < BLOCK_Q / 2; ++i) s[i] = fmaf(-s[i], s[i], s[i]);
+                } else {
+#pragma unroll
+                    for (int i = 0; i < BLOCK_Q / 2; ++i) {
+                        const float y = s[i] > 16777216.f ? 16777216.f : s[i];
+                        s[i] = y * reciprocal_approx(1.f + y);
+                    }
+                }
+                //% endif
+            };
+            //% if split
+            auto differentiate = [&](const float (&s)[BLOCK_Q / 2], float (&dp)[BLOCK_Q / 2], int stage, auto kind) {   // dp becomes the gradient of the products
+                const int first_q = q_tile * BLOCK_Q + lane % 4 * 2;
+                Range seen[2];
+                if constexpr (decltype(kind)::partial) seen[0] = seen_by(first_kv), seen[1] = seen_by(first_kv + 8);
+                //% if inline_queries
+                const float first_q_as_float = first_q;
+                //% endif
+                //% if gradient_relatives
+                Relative relative[2][2];
+                //% endif
+#pragma unroll
+                for (int n = 0; n < BLOCK_Q / 8; ++n) {
+                    @{ gradient_columns }
+                    //% if gradient_relatives
+                    read_relatives(relative, stage, n);
+                    //% endif
+#pragma unroll
+                    for (int e = 0; e < 4; ++e) {
+                        const int i = 4 * n + e;
+                        const bool live = !decltype(kind)::partial || is_live_at(i, first_q, seen, query[e % 2], key[e / 2]);
+                        const Pair pair = backward_pair(@{ pair_arguments }s[i], dp[i], tile, query[e % 2], key[e / 2]@{ ", relative[e / 2][e % 2]" if gradient_relatives else "" });
+                        dp[i] = live ? pair.product_grad@{ " * pair_scale" if scale_pairs else "" } : 0.f;
+                        //% for parameter in sums
+                        grad_@{ parameter.name }@{ "[e / 2]" if parameter.column else "" } += live ? pair.grad_@{ parameter.name } : 0.f;
+                        //% endfor
+                    }
+                }
+            };
+            //% endif
+            auto store_ds = [&](const float (&dp)[BLOCK_Q / 2]) {   // as a tile of queries
+#pragma unroll
+                for (int i = 0; i < BLOCK_Q / 4; ++i) ds_packed[i] = pack(dp[2 * i], dp[2 * i + 1]);
+                // the other has used the tile before: this one's last part of dq left after the other's last but one
+#pragma unroll
+                for (int i = 0; i < BLOCK_Q / 16; ++i) {
+                    const u32 matrices[4] = {ds_packed[4 * i], ds_packed[4 * i + 1], ds_packed[4 * i + 2], ds_packed[4 * i + 3]};
+                    store_matrix_x4_transposed(tile_address(ds_ring, Q_CHUNK_BYTES, i * 16 + lane / 16 * 8 + lane % 8, warp_row + lane / 8 % 2 * 8), matrices);
+                }
+                publish_shared();
+            };
+
+            auto compute_scores = [&](float (&s)[BLOCK_Q / 2]) {
+                mbarrier_wait(q_full + 8 * place.stage, place.parity);
+                forget(s);
+                issue_scores(s, place.stage);
+            };
+            float s[BLOCK_Q / 2];
+            // the scores of the next tile are computed while this one's gradients leave
+            auto step = [&](auto after) {
+                const int stage = place.stage;
+                const bool partial = @{ "true" if residual else "q_tile < full_first || q_tile >= full_last" };
+                float dp[BLOCK_Q / 2];
+                mbarrier_wait(do_full + 8 * stage, place.parity);
+                issue_dp(dp, stage);
+                //% if split
+                if (partial) weigh(s, stage, Partial{});
+                else weigh(s, stage, Full{});
+                wgmma_wait<0>();
+                pin(dp);
+                release(do_empty + 8 * stage);
+                if (partial) differentiate(s, dp, stage, Partial{});
+                else differentiate(s, dp, stage, Full{});
+                //% else
+                wgmma_wait<0>();
+                pin(dp);
+                release(do_empty + 8 * stage);
+                if (partial) weigh(s, dp, stage, Partial{});
+                else weigh(s, dp, stage, Full{});
+                //% endif
+                store_ds(dp);
+                issue_dk(stage);
+                advance(place, STAGES);
+                --q_tile;
+                named_barrier_sync(ALL_CONSUMERS, 128 * CONSUMERS);   // ds is whole, and all have read what varies by query
+                float dq[2 * DQ_REGISTERS];
+                issue_dq(dq, 0);
+                wgmma_wait<1>();   // dk
+                pin(dk);
+                release(q_empty + 8 * stage);
+                wgmma_wait<0>();   // dq
+                pin(dq);
+                //% set last_dq = "dq"
+                //% if two_rounds
+                //% set last_dq = "next_dq"
+                // the first columns leave while the others are computed, and these beside the scores of the next tile
+                float next_dq[2 * DQ_REGISTERS];
+                issue_dq(next_dq, 1);
+                leave(dq);
+                wgmma_wait<0>();
+                pin(next_dq);
+                //% endif
+                if constexpr (!decltype(after)::last) compute_scores(s);
+                leave(@{ last_dq });
+                if constexpr (!decltype(after)::last) {
+                    wgmma_wait<0>();
+                    pin(s);
+                }
+            };
+            if (tiles.first < tiles.last) {
+                compute_scores(s);
+                wgmma_wait<0>();
+                pin(s);
+#pragma unroll 1
+                while (q_tile > tiles.first) step(More{});
+                step(Last{});
+            }
+            //% if sums
+            // partial sums: a second kernel adds them up in a fixed order
+            const i64 row = ((i64)batch * arguments.heads + head);
+            //% for parameter in sums
+            //% if parameter.column
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                const float sum = quad_sum(grad_@{ parameter.name }[r]);
+                if (lane % 4 == 0 && first_kv + 8 * r < kv_len) arguments.grad_@{ parameter.name }[row * kv_len + first_kv + 8 * r] = sum;
+            }
+            //% else
+            const float sum_@{ parameter.name } = warp_sum(grad_@{ parameter.name });
+            if (lane == 0) arguments.grad_@{ parameter.name }[(row * ((kv_len + BLOCK_KV - 1) / BLOCK_KV) + work.kv_tile) * (4 * CONSUMERS) + warp_row / 16] = sum_@{ parameter.name };
+            //% endif
+            //% endfor
+            //% endif
+        }
+
+        // ---------------------------------------------------------------- epilogue
+        //% if product_grad_scale and not scale_pairs
+        const float scale = product_grad_scale(load_tile_values(arguments, batch, kv_head * arguments.group));
+#pragma unroll
+        for (int i = 0; i < padded(HEAD_DIM) / 2; ++i) dk[i] *= scale;
+        //% endif
+        named_barrier_sync(ALL_CONSUMERS, 128 * CONSUMERS);   // all have used k: its gradient takes its place
+        auto store_rows = [&](const auto& gradient, u32 tile) {
+#pragma unroll
+            for (int c = 0; c < sizeof(gradient) / 32; ++c) {
+                u32 packed[4];
+#pragma unroll
+                for (int i = 0; i < 4; ++i) packed[i] = pack(gradient[8 * c + 2 * i], gradient[8 * c + 2 * i + 1]);
+                store_matrix_x4(tile_address(tile, KV_CHUNK_BYTES, warp_row + lane % 16, c * 16 + lane / 16 * 8), packed);
+            }
+        };
+        store_rows(dk, k_tile);
+        publish_shared();
+        named_barrier_sync(ALL_CONSUMERS, 128 * CONSUMERS);
+        if (threadIdx.x == 128) {
+            for (int c = 0; c < chunks(HEAD_DIM); ++c) tensor_store(&arguments.k_grad_map, k_tile + c * KV_CHUNK_BYTES, c * CHUNK_COLUMNS, kv_begin, kv_head, batch);
+            tensor_store_commit();
+            tensor_store_wait();
+            mbarrier_arrive(kv_empty);
+        }
+    }
+    // the last leave to write is nobody's
+    named_barrier_sync(DQ_EMPTY + consumer, DQ_THREADS);
+}
