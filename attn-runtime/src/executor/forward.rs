@@ -66,6 +66,7 @@ impl KernelExecutor {
                 memory.push(extremes);
             }
         }
+        memory.extend(self.bind_sequence_maps(&mut bindings, kernels, problem)?);
         let persistent = kernels.iter().any(|compiled| compiled.source.persistent);
         bindings.works_taken = persistent.then(|| self.works_taken()).transpose()?;
         Ok(Forward { call, bindings, output, saved, _memory: memory })
