@@ -15,7 +15,8 @@ use crate::ir::{Graph, Input};
 use crate::plan::Shape;
 
 /// Members of the arguments' structure.
-const MEMBERS: [&str; 6] = ["cu_seqlens_q", "cu_seqlens_kv", "sequences", "total_q", "max_seqlen_q", "max_seqlen_kv"];
+const MEMBERS: [&str; 7] =
+    ["cu_seqlens_q", "cu_seqlens_kv", "sequences", "sequence_maps", "total_q", "max_seqlen_q", "max_seqlen_kv"];
 
 /// Makes room for what kernels of a packed shape need, whether the variant reads it or not.
 pub(super) fn prepare(shape: Shape, graph: &mut Graph, names: &mut Names) {

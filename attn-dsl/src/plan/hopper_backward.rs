@@ -70,7 +70,7 @@ pub(crate) fn hopper_backward(
     target: Target,
     needs: HopperBackwardNeeds,
 ) -> Result<HopperBackwardTiles, &'static str> {
-    half_on_hopper(shape, target)?;
+    backward_on_hopper(shape, target)?;
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
     let (block_q, dq_by_rows, k_chunks) = match head.max(value) {
         1 => (128, true, 1),
@@ -109,6 +109,15 @@ pub(crate) fn hopper_backward(
     })
 }
 
+/// Whether the backward pass has kernels of this schedule; else why not.
+fn backward_on_hopper(shape: Shape, target: Target) -> Result<(), &'static str> {
+    half_on_hopper(shape, target)?;
+    if shape.is_packed() {
+        return Err("its kernels have no tensor maps of the sequences of a packed batch");
+    }
+    Ok(())
+}
+
 /// Which gradient a kernel computes by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum GradientOf {
@@ -141,7 +150,7 @@ pub(crate) fn hopper_gradient(
     column_fields: usize,
     finds_tiles: bool,
 ) -> Result<HopperGradientTiles, &'static str> {
-    half_on_hopper(shape, target)?;
+    backward_on_hopper(shape, target)?;
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
     let (block_rows, block_columns) = (CONSUMERS * 64, 64);
     let tile = |rows: usize, chunks: usize| rows * chunks * CHUNK_ROW_BYTES;

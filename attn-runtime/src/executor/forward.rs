@@ -52,6 +52,7 @@ impl KernelExecutor {
         }
         let mut memory: Vec<Box<dyn DeviceMemory>> = live_keys.into_iter().chain(zero).collect();
         memory.extend(self.bind_extremes(&mut bindings, call, kernels)?);
+        memory.extend(self.bind_sequence_maps(&mut bindings, kernels, problem)?);
         let persistent = kernels.iter().any(|compiled| compiled.source.persistent);
         bindings.works_taken = persistent.then(|| self.works_taken()).transpose()?;
         Ok(Forward { call, bindings, output, saved, _memory: memory })
