@@ -17,11 +17,12 @@ use super::assemble::{Columns, Machinery, Variant, file_name};
 use super::backward::{TableReads, row_functions, row_members, scale_function, scales_pairs};
 use super::diagonals::{self, DiagonalTable};
 use super::extremes;
-use super::gradients::{Gradient, GradientKind};
+use super::gradients::{Gradient, GradientKind, sums_by_position};
 use super::hopper::{relative_constants, small_squares};
 use super::mask::TileMask;
 use super::pairs::Pairs;
 use super::relative::{self, Relatives};
+use super::sequence_maps;
 use super::values::{Place, Values};
 use super::{Kernel, KernelKind};
 use crate::definition::Axis;
@@ -64,7 +65,11 @@ pub(super) fn kernels(
     let pairs = keep_relatives(&mut own, pairs, &tables, tile_mask);
     let (tiles, main) = main_kernel(&own, &pairs, &sums, &tables, tile_mask, deterministic)?;
     let summed = tables.iter().map(DiagonalTable::parameter).collect();
-    Ok((vec![main, query_gradients(variant, gradients, &tiles, deterministic)], summed))
+    let packed = variant.shape.is_packed();
+    let mut kernels = vec![];
+    kernels.extend(packed.then(|| sequence_maps::kernel(variant, &tensors(&tiles), "backward")));
+    kernels.extend([main, query_gradients(variant, gradients, &tiles, deterministic)]);
+    Ok((kernels, summed))
 }
 
 /// Finds what is kept by distance, if there is room for it. Returns the expressions, regrouped.
@@ -143,17 +148,7 @@ fn main_kernel(
     let rows = row_members(variant, &mut values, &all);
     let needs = needs(&values, tables, tile_mask);
     let tiles = hopper_backward(variant.shape, variant.target, needs)?;
-    let (block_q, block_kv) = (tiles.block_q as u32, tiles.block_kv as u32);
-    let mut members: Vec<Argument> = [
-        (TensorRole::Q, block_q),
-        (TensorRole::K, block_kv),
-        (TensorRole::V, block_kv),
-        (TensorRole::OutputGrad, block_q),
-        (TensorRole::KGrad, block_kv),
-        (TensorRole::VGrad, block_kv),
-    ]
-    .map(|(role, rows)| Argument::TensorMap(role, rows))
-    .to_vec();
+    let mut members = sequence_maps::arguments(variant, &tensors(&tiles));
     members.extend([Argument::WorksTaken, Argument::QueryGradSums(tiles.dq_tile() as u32)]);
     members.extend(deterministic.then_some(Argument::QueryGradTurns));
     members.extend(sums.iter().map(|sum| match sum.kind {
@@ -168,7 +163,13 @@ fn main_kernel(
     members.extend(rows);
     let ranges = tile_mask.map(|mask| mask.ranges(&variant.graph)).unwrap_or_default();
     members.extend(ranges.iter().map(|&(parameter, axis)| Argument::Extremes(parameter, axis)));
-    members.extend([Argument::Length(Length::Batches), Argument::Length(Length::KeyHeadGroup)]);
+    members.extend(variant.head_members(Length::KeyHeadGroup));
+    let is_column = |sum: &&Gradient| sum.kind == GradientKind::Column;
+    let by_position = |id: ParameterId| sums_by_position(variant.definition().parameter(id));
+    let mut summed = sums.iter().map(|sum| sum.parameter).chain(tables.iter().map(DiagonalTable::parameter));
+    if variant.shape.is_packed() && summed.any(by_position) {
+        members.push(Argument::Length(Length::MaxSeqlenKv));
+    }
 
     let queries = Columns::of(&values, Place::Query, "stage", "");
     let is_split = pairs.is_split();
@@ -201,7 +202,10 @@ fn main_kernel(
 
     let parameters: Vec<Value> = sums
         .iter()
-        .map(|sum| context! { name => variant.name_of(sum.parameter), column => sum.kind == GradientKind::Column })
+        .map(|sum| {
+            let tile = tile_of_sums(variant, sum.parameter);
+            context! { name => variant.name_of(sum.parameter), column => is_column(sum), tile }
+        })
         .collect();
     let skips = tile_mask.is_some() && tables.is_empty();
     let machine = context! {
@@ -238,13 +242,26 @@ fn main_kernel(
         relative_copies => tiles.relative_copies,
         weight_relatives => weight.contains(relative::PARAMETER),
         gradient_relatives => gradient.contains(relative::PARAMETER),
-        tables => tables.iter().map(|table| table.context(variant)).collect::<Vec<Value>>(),
+        tables => tables
+            .iter()
+            .map(|table| context! { tile => tile_of_sums(variant, table.parameter()), ..table.context(variant) })
+            .collect::<Vec<Value>>(),
+        q_map => sequence_maps::map_of(variant, TensorRole::Q),
+        k_map => sequence_maps::map_of(variant, TensorRole::K),
+        v_map => sequence_maps::map_of(variant, TensorRole::V),
+        output_grad_map => sequence_maps::map_of(variant, TensorRole::OutputGrad),
+        k_grad_map => sequence_maps::map_of(variant, TensorRole::KGrad),
+        v_grad_map => sequence_maps::map_of(variant, TensorRole::VGrad),
+        map_batch => sequence_maps::batch_of(variant),
         product_grad_scale => scale.is_some(),
         scale_pairs => scales_pairs(variant),
         sums => parameters,
     };
     let mut constants = constants(variant, &tiles, needs);
     constants.push_str(&extremes::constant(&ranges));
+    if variant.shape.is_packed() {
+        constants.push_str(&sequence_maps::constants(&tensors(&tiles)));
+    }
     let summary = describe(&tiles, deterministic);
     let machinery = Machinery::HopperBackward(&tiles, deterministic);
     let source = variant.source("backward_hopper", &summary, &constants, &own, machine, machinery);
@@ -257,13 +274,37 @@ fn main_kernel(
         arguments: members,
         threads: 128 * (1 + tiles.consumers as u32),
         shared_memory: tiles.shared_memory as u32,
-        block_q,
-        block_kv,
+        block_q: tiles.block_q as u32,
+        block_kv: tiles.block_kv as u32,
         table_chunk: 0,
         persistent: true,
         tiles: None,
     };
     Ok((tiles, kernel))
+}
+
+/// The tensors of the main kernel, with the rows of their boxes.
+fn tensors(tiles: &HopperBackwardTiles) -> [(TensorRole, u32); 6] {
+    let (block_q, block_kv) = (tiles.block_q as u32, tiles.block_kv as u32);
+    [
+        (TensorRole::Q, block_q),
+        (TensorRole::K, block_kv),
+        (TensorRole::V, block_kv),
+        (TensorRole::OutputGrad, block_q),
+        (TensorRole::KGrad, block_kv),
+        (TensorRole::VGrad, block_kv),
+    ]
+}
+
+/// The C++ expression of the number of a tile of keys among those whose partial sums a parameter has: `row` is that of batch and head.
+fn tile_of_sums(variant: &Variant<'_>, id: ParameterId) -> &'static str {
+    if !variant.shape.is_packed() {
+        "(row * ((kv_len + BLOCK_KV - 1) / BLOCK_KV) + work.kv_tile)"
+    } else if sums_by_position(variant.definition().parameter(id)) {
+        "((i64)(batch * arguments.heads + head) * ((arguments.max_seqlen_kv + BLOCK_KV - 1) / BLOCK_KV) + work.kv_tile)"
+    } else {
+        "((i64)head * kv_places(arguments) + work.kv_start / BLOCK_KV + batch + work.kv_tile)"
+    }
 }
 
 fn query_gradients(
@@ -285,6 +326,11 @@ fn query_gradients(
     let mut members = vec![Argument::Tensor(TensorRole::QGrad), Argument::QueryGradSums(tiles.dq_tile() as u32)];
     members.extend(deterministic.then_some(Argument::QueryGradTurns));
     members.extend(rows.iter().map(|gradient| Argument::RowPartial(gradient.parameter)));
+    let packed = variant.shape.is_packed();
+    let by_position =
+        |gradient: &Gradient| packed && sums_by_position(variant.definition().parameter(gradient.parameter));
+    let any_by_position = rows.iter().any(|gradient| by_position(gradient));
+    members.extend(any_by_position.then_some(Argument::Length(Length::MaxSeqlenQ)));
     members.extend(row_members(variant, &mut values, &all));
     let counted = Argument::Rows(RowArray::LiveKeys);
     if needs_live_rows(variant, gradients) && !members.contains(&counted) {
@@ -293,13 +339,21 @@ fn query_gradients(
     let mut functions = if scale.is_some() { scale_function(variant, &values) } else { String::new() };
     functions.push_str(&row_functions(variant, &values, &rows));
     let own = variant.own_part(&values, &mut members, &functions, false);
-    let row_gradients: Vec<Value> = rows.iter().map(|gradient| context! { name => name_of(gradient) }).collect();
+    let row_gradients: Vec<Value> = rows
+        .iter()
+        .map(|gradient| {
+            let place = if by_position(gradient) { "position" } else { "row" };
+            context! { name => name_of(gradient), place }
+        })
+        .collect();
     let machine = context! {
         deterministic,
         dq_by_rows => tiles.dq_by_rows,
         product_grad_scale => scale.is_some(),
         row_gradients,
         residual => variant.bounds.residual,
+        sums_by_position => any_by_position,
+        sums_by_row => variant.bounds.residual || rows.iter().any(|gradient| !by_position(gradient)),
     };
     let mut constants = format!(
         "constexpr int HEAD_DIM = {}, BLOCK_Q = {}, THREADS = {QUERY_GRADIENT_THREADS};\n",

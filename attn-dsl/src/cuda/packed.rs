@@ -45,6 +45,12 @@ impl Variant<'_> {
         [Argument::CuSeqlensQ, Argument::CuSeqlensKv].into_iter().chain(lengths).collect()
     }
 
+    /// What kernels with tensor maps are told of the extents of a call: heads that are worked on together, and entries of the batch.
+    pub(super) fn head_members(&self, group: Length) -> Vec<Argument> {
+        let batches = (!self.shape.is_packed()).then_some(Length::Batches);
+        batches.into_iter().chain([group]).map(Argument::Length).collect()
+    }
+
     /// The C++ expression of a block's tile of queries, and why.
     pub(super) fn query_order(&self) -> (&'static str, &'static str) {
         let packed = self.shape.is_packed();

@@ -33,6 +33,11 @@ pub(crate) fn map_of(variant: &Variant<'_>, role: TensorRole) -> String {
     }
 }
 
+/// The C++ expression of the entry of the batch in a map.
+pub(crate) fn batch_of(variant: &Variant<'_>) -> &'static str {
+    if variant.shape.is_packed() { "0" } else { "batch" }
+}
+
 /// The arguments by which a kernel of these tensors finds their maps, each with the rows of its boxes.
 pub(crate) fn arguments(variant: &Variant<'_>, tensors: &[(TensorRole, u32)]) -> Vec<Argument> {
     if variant.shape.is_packed() {

@@ -8,7 +8,7 @@
 //!
 //! Invariants: what the schedule does not take is refused with a reason, and the portable schedule takes it; tiles fit shared memory.
 
-use super::hopper::{BARRIER_BYTES_OF_STAGE, CHUNK_ROW_BYTES, WORK_BYTES, chunks, half_on_hopper, relative_copy_bytes};
+use super::hopper::{BARRIER_BYTES_OF_STAGE, CHUNK_ROW_BYTES, chunks, half_on_hopper, relative_copy_bytes, work_bytes};
 use super::{Shape, Target};
 
 /// Keys of a tile: two consumers of 64.
@@ -70,7 +70,7 @@ pub(crate) fn hopper_backward(
     target: Target,
     needs: HopperBackwardNeeds,
 ) -> Result<HopperBackwardTiles, &'static str> {
-    backward_on_hopper(shape, target)?;
+    half_on_hopper(shape, target)?;
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
     let (block_q, dq_by_rows, k_chunks) = match head.max(value) {
         1 => (128, true, 1),
@@ -87,7 +87,12 @@ pub(crate) fn hopper_backward(
     let barriers = 4 * 8 + 2 * STAGES * BARRIER_BYTES_OF_STAGE + diagonal_barriers + walk;
     let size = |copies: usize| {
         let relatives = copies * needs.relative_fields * relative_copy_bytes(block_q, BLOCK_KV);
-        tile(BLOCK_KV, k_chunks + value) + STAGES * (queries + relatives) + dq + diagonals + barriers + WORK_BYTES
+        tile(BLOCK_KV, k_chunks + value)
+            + STAGES * (queries + relatives)
+            + dq
+            + diagonals
+            + barriers
+            + work_bytes(shape)
     };
     // two copies of what varies by distance are read twice as fast
     let copies = if needs.relative_fields == 0 { [0, 0] } else { [2, 1] };
@@ -107,15 +112,6 @@ pub(crate) fn hopper_backward(
         registers: [24, 240],
         shared_memory: size(relative_copies),
     })
-}
-
-/// Whether the backward pass has kernels of this schedule; else why not.
-fn backward_on_hopper(shape: Shape, target: Target) -> Result<(), &'static str> {
-    half_on_hopper(shape, target)?;
-    if shape.is_packed() {
-        return Err("its kernels have no tensor maps of the sequences of a packed batch");
-    }
-    Ok(())
 }
 
 /// Which gradient a kernel computes by itself.
@@ -150,7 +146,7 @@ pub(crate) fn hopper_gradient(
     column_fields: usize,
     finds_tiles: bool,
 ) -> Result<HopperGradientTiles, &'static str> {
-    backward_on_hopper(shape, target)?;
+    half_on_hopper(shape, target)?;
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
     let (block_rows, block_columns) = (CONSUMERS * 64, 64);
     let tile = |rows: usize, chunks: usize| rows * chunks * CHUNK_ROW_BYTES;
@@ -163,7 +159,7 @@ pub(crate) fn hopper_gradient(
         + grad_stages * tile(block_columns, value);
     let walk = if finds_tiles { WALK_BYTES } else { 0 };
     let barriers = 4 * 8 + (STAGES + grad_stages) * BARRIER_BYTES_OF_STAGE + 8 + walk;
-    let shared_memory = tile(block_rows, own) + rings + barriers + WORK_BYTES;
+    let shared_memory = tile(block_rows, own) + rings + barriers + work_bytes(shape);
     if shared_memory > target.shared_memory_per_block() {
         return Err("its tiles need more shared memory than a block has");
     }

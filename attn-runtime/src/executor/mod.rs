@@ -202,7 +202,8 @@ const HEADS_IN_TURNS: usize = 4;
 /// Heads of k and v, over all batches, whose queries stay in the L2 cache together, q, do and the sums of dq; at least these.
 fn key_head_group(problem: &Problem, at_least: usize) -> usize {
     let row = (problem.head_dim + problem.value_dim) * problem.dtype.size() + problem.head_dim * DType::F32.size();
-    let head = problem.q_len * row * problem.group();
+    let queries = problem.packing.map_or(problem.q_len, |lengths| lengths.max_seqlen_q);
+    let head = queries * row * problem.group();
     (CACHED_BYTES / head.max(1)).max(at_least).min((problem.batch * problem.kv_heads).max(1))
 }
 

@@ -7,25 +7,7 @@ struct Last { static constexpr bool last = true; };
 
 //% include "diagonals"
 //% endif
-// A tile of keys of one head of k and v; after the last one, a tile of no head.
-struct Work {
-    int kv_tile, kv_head, batch;
-};
-__device__ __forceinline__ void store_work(u32 slot, const Work& work) { store_shared_16(slot, make_int4(work.kv_tile, work.kv_head, work.batch, 0)); }
-__device__ __forceinline__ Work load_work(u32 slot) {
-    const uint4 work = load_shared_16(slot);
-    return {(int)work.x, (int)work.y, (int)work.z};
-}
-// Heads are taken in groups whose queries fit the L2 cache, and within a group tile after tile of all its heads: what runs at a time
-// reads the same queries, and@{ " under this mask the first keys, which the most queries see, go first" if longest_first else " neighbouring tiles of keys of one head start at different times" }.
-__device__ __forceinline__ Work work_at(const Arguments& arguments, int number) {
-    const int tiles = (arguments.kv_len + BLOCK_KV - 1) / BLOCK_KV, kv_heads = arguments.heads / arguments.group;
-    if (number >= tiles * kv_heads * arguments.batches) return {0, -1, 0};
-    const int first = number / (tiles * arguments.kv_head_group) * arguments.kv_head_group;   // of the group, over all batches
-    const int heads = min(arguments.kv_head_group, arguments.batches * kv_heads - first), rest = number - first * tiles;
-    const int head = first + rest % heads;
-    return {rest / heads, head % kv_heads, head / kv_heads};
-}
+//% include "backward_work"
 // Tiles of queries that see keys of a tile, the last ones first: [first, last).
 struct QueryTiles {
     int first, last;
@@ -75,7 +57,7 @@ attn_backward(const __grid_constant__ Arguments arguments) {
     const u32 work_slot = do_empty + 8 * STAGES;
     //% endif
     //% if tile_mask
-    const u32 walk = work_slot + 16;   // a ring of tiles of queries, and its barriers
+    const u32 walk = work_slot + @{ "32" if packed else "16" };   // a ring of tiles of queries, and its barriers
     //% endif
 
     if (threadIdx.x == 0) {
@@ -93,14 +75,16 @@ attn_backward(const __grid_constant__ Arguments arguments) {
     }
     __syncthreads();
 
+    //% if not packed
     const int q_len = arguments.q_len, kv_len = arguments.kv_len, q_tiles = (q_len + BLOCK_Q - 1) / BLOCK_Q;
+    //% endif
     // the number of a warpgroup is the same in all of a warp, which lets descriptors live in uniform registers
     const int warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0), lane = threadIdx.x % 32;
     if (warpgroup == 0) {   // ---------------------------------------- producer
         registers_release<PRODUCER_REGISTERS>();
         const int role = __shfl_sync(~0u, threadIdx.x / 32, 0);
-        //% if tile_mask
-        //% include "walking_loader"
+        //% if tile_mask or packed
+        //% include "backward_loader"
         //% else
         if (role == 0) {   // copies tiles
             if (elect_one()) {
@@ -151,9 +135,12 @@ attn_backward(const __grid_constant__ Arguments arguments) {
                 __syncwarp();
                 if (lane == 0) mbarrier_arrive(work_empty);
                 if (work.kv_head < 0) break;
+                //% if packed
+                const int q_len = work.q_len, kv_len = work.kv_len;
+                //% endif
                 for (int head = work.kv_head * arguments.group; head < (work.kv_head + 1) * arguments.group; ++head) {
                     //% if deterministic or not skips
-                    const Tile tile = load_tile_values(arguments, work.batch, head);
+                    const Tile tile = load_tile_values(arguments, work.batch, head@{ lengths });
                     //% endif
                     //% if not skips
                     const QueryTiles tiles = query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile));
@@ -162,7 +149,7 @@ attn_backward(const __grid_constant__ Arguments arguments) {
                     // the tile of keys before adds to these, and before this one
                     const QueryTiles before = work.kv_tile == 0 ? QueryTiles{0, 0} : query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile - 1));
                     //% endif
-                    const i64 first_tile = ((i64)work.batch * arguments.heads + head) * q_tiles;
+                    const i64 first_tile = @{ "(i64)head * (arguments.total_q / BLOCK_Q + arguments.sequences) + work.q_start / BLOCK_Q + work.batch" if packed else "((i64)work.batch * arguments.heads + head) * q_tiles" };
                     //% if skips
                     for (WalkedTile walked = {0, false, false}; !walked.last;) {
                         walked = take_walked(walk, walk_place);
@@ -290,6 +277,9 @@ attn_backward(const __grid_constant__ Arguments arguments) {
     RingPlace walk_place = {0, 0};
     //% endif
     u32 ds_tile = ds_ring;
+    //% if packed
+    int sequence = -1;   // whose tensor maps are known
+    //% endif
     for (u32 parity = 0;; parity ^= 1) {
         mbarrier_wait(work_full, parity);
         const Work work = load_work(work_slot);
@@ -297,6 +287,9 @@ attn_backward(const __grid_constant__ Arguments arguments) {
         if (lane == 0) mbarrier_arrive(work_empty);
         if (work.kv_head < 0) break;
         const int kv_begin = work.kv_tile * BLOCK_KV, kv_head = work.kv_head, batch = work.batch;
+        //% if packed
+        const int q_len = work.q_len, kv_len = work.kv_len;
+        //% endif
         const int first_kv = kv_begin + warp_row + lane / 4;   // this thread's keys: first_kv + 8 r
 #pragma unroll
         for (int i = 0; i < padded(VALUE_DIM) / 2; ++i) dv[i] = 0.f;
@@ -305,7 +298,7 @@ attn_backward(const __grid_constant__ Arguments arguments) {
         mbarrier_wait(kv_full, parity);
 
         for (int head = kv_head * arguments.group; head < (kv_head + 1) * arguments.group; ++head) {
-            const Tile tile = load_tile_values(arguments, batch, head);
+            const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
             //% if not tile_mask
             const Range range = live_queries_of_tile(arguments, tile, work.kv_tile);
             const QueryTiles tiles = query_tiles_of(range);
@@ -544,11 +537,11 @@ attn_backward(const __grid_constant__ Arguments arguments) {
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
                 const float sum = quad_sum(grad_@{ parameter.name }[r]);
-                if (lane % 4 == 0 && first_kv + 8 * r < kv_len) arguments.grad_@{ parameter.name }[row * kv_len + first_kv + 8 * r] = sum;
+                if (lane % 4 == 0 && first_kv + 8 * r < kv_len) arguments.grad_@{ parameter.name }[row * @{ "arguments.max_seqlen_kv" if packed else "kv_len" } + first_kv + 8 * r] = sum;
             }
             //% else
             const float sum_@{ parameter.name } = warp_sum(grad_@{ parameter.name });
-            if (lane == 0) arguments.grad_@{ parameter.name }[(row * ((kv_len + BLOCK_KV - 1) / BLOCK_KV) + work.kv_tile) * (4 * CONSUMERS) + warp_row / 16] = sum_@{ parameter.name };
+            if (lane == 0) arguments.grad_@{ parameter.name }[@{ parameter.tile } * (4 * CONSUMERS) + warp_row / 16] = sum_@{ parameter.name };
             //% endif
             //% endfor
             //% endif
@@ -556,7 +549,7 @@ attn_backward(const __grid_constant__ Arguments arguments) {
 
         // ---------------------------------------------------------------- epilogue
         //% if product_grad_scale and not scale_pairs
-        const float scale = product_grad_scale(load_tile_values(arguments, batch, kv_head * arguments.group));
+        const float scale = product_grad_scale(load_tile_values(arguments, batch, kv_head * arguments.group@{ lengths }));
 #pragma unroll
         for (int i = 0; i < padded(HEAD_DIM) / 2; ++i) dk[i] *= scale;
         //% endif
@@ -575,8 +568,13 @@ attn_backward(const __grid_constant__ Arguments arguments) {
         publish_shared();
         named_barrier_sync(ALL_CONSUMERS, 128 * CONSUMERS);
         if (threadIdx.x == 128) {
-            for (int c = 0; c < chunks(HEAD_DIM); ++c) tensor_store(&arguments.k_grad_map, k_tile + c * KV_CHUNK_BYTES, c * CHUNK_COLUMNS, kv_begin, kv_head, batch);
-            for (int c = 0; c < chunks(VALUE_DIM); ++c) tensor_store(&arguments.v_grad_map, v_tile + c * KV_CHUNK_BYTES, c * CHUNK_COLUMNS, kv_begin, kv_head, batch);
+            //% if packed
+            const TensorMap* maps = arguments.sequence_maps + batch * MAPS;
+            if (batch != sequence) acquire_map(@{ k_grad_map }), acquire_map(@{ v_grad_map });
+            sequence = batch;
+            //% endif
+            for (int c = 0; c < chunks(HEAD_DIM); ++c) tensor_store(@{ k_grad_map }, k_tile + c * KV_CHUNK_BYTES, c * CHUNK_COLUMNS, kv_begin, kv_head, @{ map_batch });
+            for (int c = 0; c < chunks(VALUE_DIM); ++c) tensor_store(@{ v_grad_map }, v_tile + c * KV_CHUNK_BYTES, c * CHUNK_COLUMNS, kv_begin, kv_head, @{ map_batch });
             tensor_store_commit();
             tensor_store_wait();
             mbarrier_arrive(kv_empty);

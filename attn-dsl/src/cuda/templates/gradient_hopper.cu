@@ -1,24 +1,7 @@
 // Tiles all of whose pairs are live, and others: code for them is made apart.
 struct Full { static constexpr bool partial = false; };
 struct Partial { static constexpr bool partial = true; };
-// A tile of @{ rows_name } of one head; after the last one, a tile of no head.
-struct Work {
-    int tile, head, batch;
-};
-__device__ __forceinline__ void store_work(u32 slot, const Work& work) { store_shared_16(slot, make_int4(work.tile, work.head, work.batch, 0)); }
-__device__ __forceinline__ Work load_work(u32 slot) {
-    const uint4 work = load_shared_16(slot);
-    return {(int)work.x, (int)work.y, (int)work.z};
-}
-// Heads are taken in groups whose tensors fit the L2 cache, and within a group tile after tile of all its heads@{ ": those that see the most go first" if longest_first else "" }.
-__device__ __forceinline__ Work work_at(const Arguments& arguments, int number) {
-    const int tiles = (arguments.@{ row_len } + BLOCK_ROWS - 1) / BLOCK_ROWS, all_heads = arguments.heads@{ " / arguments.group" if of_keys else "" };
-    if (number >= tiles * all_heads * arguments.batches) return {0, -1, 0};
-    const int first = number / (tiles * arguments.@{ head_group }) * arguments.@{ head_group };   // of the group, over all batches
-    const int heads = min(arguments.@{ head_group }, arguments.batches * all_heads - first), rest = number - first * tiles;
-    const int head = first + rest % heads;
-    return {@{ "rest / heads" if of_keys else "tiles - 1 - rest / heads" }, head % all_heads, head / all_heads};
-}
+//% include "gradient_work"
 // Tiles of @{ columns_name } that a range has, walked from the last: [first, last).
 struct ColumnTiles {
     int first, last;
@@ -49,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     const u32 full = work_empty + 8, empty = full + 8 * STAGES, grad_full = empty + 8 * STAGES, grad_empty = grad_full + 8 * GRAD_STAGES;
     const u32 work_slot = grad_empty + 8 * GRAD_STAGES;
     //% if tile_mask
-    const u32 walk = work_slot + 16;   // a ring of tiles of @{ columns_name }, and its barriers
+    const u32 walk = work_slot + @{ "32" if packed else "16" };   // a ring of tiles of @{ columns_name }, and its barriers
     //% endif
 
     if (threadIdx.x == 0) {
@@ -64,72 +47,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     __syncthreads();
 
+    //% if not packed
     const int q_len = arguments.q_len, kv_len = arguments.kv_len;
+    //% endif
     // the number of a warpgroup is the same in all of a warp, which lets descriptors live in uniform registers
     const int warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0), lane = threadIdx.x % 32;
     if (warpgroup == 0) {   // ---------------------------------------- producer
         registers_release<PRODUCER_REGISTERS>();
         if (threadIdx.x < 32) {   // copies tiles
-            //% if tile_mask
-            const int works = (@{ row_len } + BLOCK_ROWS - 1) / BLOCK_ROWS * arguments.heads@{ " / arguments.group" if of_keys else "" } * arguments.batches;
-            RingPlace place = {0, 1}, grad_place = {0, 1}, walk_place = {0, 1};   // fresh stages are empty
-            u32 parity = 1;
-            for (int number = blockIdx.x;; parity ^= 1) {
-                const Work work = work_at(arguments, number);
-                const int batch = work.batch;
-                if (elect_one()) {
-                    mbarrier_wait(work_empty, parity);
-                    store_work(work_slot, work);
-                    mbarrier_arrive(work_full);
-                    if (work.head >= 0) {
-                        const int row_begin = work.tile * BLOCK_ROWS;
-                        mbarrier_wait(own_empty, parity);
-                        mbarrier_arrive_expect(own_full, chunks(HEAD_DIM) * OWN_CHUNK_BYTES@{ " + OWN_GRAD_TILE_BYTES" if want_ds else "" });
-                        for (int c = 0; c < chunks(HEAD_DIM); ++c) tensor_load(@{ own }_tile + c * OWN_CHUNK_BYTES, &arguments.@{ own }_map, own_full, c * CHUNK_COLUMNS, row_begin, work.head, batch, EVICT_FIRST);
-                        //% if want_ds
-                        for (int c = 0; c < chunks(VALUE_DIM); ++c) tensor_load(@{ own_grad }_tile + c * OWN_CHUNK_BYTES, &arguments.@{ own_grad }_map, own_full, c * CHUNK_COLUMNS, row_begin, work.head, batch, EVICT_FIRST);
-                        //% endif
-                    }
-                }
-                __syncwarp();
-                if (work.head < 0) break;
-                //% if of_keys
-                for (int head = work.head * arguments.group; head < (work.head + 1) * arguments.group; ++head) {
-                    const int other_head = head;
-                //% else
-                {
-                    const int head = work.head, other_head = head / arguments.group;
-                //% endif
-                    const Tile tile = load_tile_values(arguments, batch, head);
-                    const ColumnTiles tiles = column_tiles_of(live_of_tile(arguments, tile, work.tile));
-                    LiveTiles seen = none_seen(tiles.last);
-                    WalkedTile walked = {-1, false, false};   // the one found last: others are told when it is known whether another follows
-                    for (int from = tiles.last - 1; !walked.last; --from) {
-                        from = next_live(arguments, tile, seen, work.tile, from, tiles.first);
-                        walked.last = from < 0;
-                        const int column_tile = walked.tile;
-                        if ((column_tile >= 0 || walked.last) && elect_one()) {
-                            tell_walked(walk, walk_place, walked);
-                            if (column_tile >= 0) {
-                                mbarrier_wait(empty + 8 * place.stage, place.parity);
-                                mbarrier_arrive_expect(full + 8 * place.stage, OTHER_TILE_BYTES);
-                                for (int c = 0; c < chunks(HEAD_DIM); ++c)
-                                    tensor_load(@{ other }_ring + place.stage * OTHER_TILE_BYTES + c * OTHER_CHUNK_BYTES, &arguments.@{ other }_map, full + 8 * place.stage, c * CHUNK_COLUMNS, column_tile * BLOCK_COLUMNS, other_head, batch, EVICT_LAST);
-                                mbarrier_wait(grad_empty + 8 * grad_place.stage, grad_place.parity);
-                                mbarrier_arrive_expect(grad_full + 8 * grad_place.stage, OTHER_GRAD_TILE_BYTES);
-                                for (int c = 0; c < chunks(VALUE_DIM); ++c)
-                                    tensor_load(@{ other_grad }_ring + grad_place.stage * OTHER_GRAD_TILE_BYTES + c * OTHER_CHUNK_BYTES, &arguments.@{ other_grad }_map, grad_full + 8 * grad_place.stage, c * CHUNK_COLUMNS, column_tile * BLOCK_COLUMNS, other_head, batch, EVICT_LAST);
-                            }
-                        }
-                        __syncwarp();
-                        if (column_tile >= 0 || walked.last) advance(walk_place, WALK_STAGES);
-                        if (column_tile >= 0) advance(place, STAGES), advance(grad_place, GRAD_STAGES);
-                        if (from >= 0) walked.tile = from, walked.full = is_full(seen, from);
-                    }
-                }
-                if (lane == 0) number = gridDim.x + count_up(arguments.works_taken, works - 1);
-                number = __shfl_sync(~0u, number, 0);
-            }
+            //% if tile_mask or packed
+            //% include "gradient_loader"
             //% else
             if (elect_one()) {
                 const int works = (@{ row_len } + BLOCK_ROWS - 1) / BLOCK_ROWS * arguments.heads@{ " / arguments.group" if of_keys else "" } * arguments.batches;
@@ -182,9 +109,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 __syncwarp();
                 if (lane == 0) mbarrier_arrive(work_empty);
                 if (work.head < 0) break;
-                const int batch = work.batch;
+                const int batch = work.batch@{ ", q_len = work.q_len, kv_len = work.kv_len" if packed else "" };
                 for (int head = work.head@{ " * arguments.group; head < (work.head + 1) * arguments.group" if of_keys else "; head <= work.head" }; ++head) {
-                    const Tile tile = load_tile_values(arguments, batch, head);
+                    const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
                     //% if tile_mask
                     for (WalkedTile walked = {0, false, false}; !walked.last; advance(place, STAGES)) {
                         walked = take_walked(walk, walk_place);
@@ -260,19 +187,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     };
 
     RingPlace place = {0, 0}, grad_place = {0, 0}@{ ", walk_place = {0, 0}" if tile_mask else "" };
+    //% if packed
+    int sequence = -1;   // whose tensor map is known
+    //% endif
     for (u32 parity = 0;; parity ^= 1) {
         mbarrier_wait(work_full, parity);
         const Work work = load_work(work_slot);
         __syncwarp();
         if (lane == 0) mbarrier_arrive(work_empty);
         if (work.head < 0) break;
-        const int batch = work.batch, first_row = work.tile * BLOCK_ROWS + warp_row + lane / 4;   // this thread's rows: first_row + 8 r
+        const int batch = work.batch@{ ", q_len = work.q_len, kv_len = work.kv_len" if packed else "" }, first_row = work.tile * BLOCK_ROWS + warp_row + lane / 4;   // this thread's rows: first_row + 8 r
 #pragma unroll
         for (int i = 0; i < padded(@{ result_dim }) / 2; ++i) sum[i] = 0.f;
         mbarrier_wait(own_full, parity);
 
         for (int head = work.head@{ " * arguments.group; head < (work.head + 1) * arguments.group" if of_keys else "; head <= work.head" }; ++head) {
-            const Tile tile = load_tile_values(arguments, batch, head);
+            const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
             //% if not tile_mask
             const Range range = live_of_tile(arguments, tile, work.tile);
             const ColumnTiles tiles = column_tiles_of(range);
@@ -446,7 +376,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 //% if parameter.per_row
                 if (@{ "quad_any(row_is_live[r])" if counts_live_rows else "seen_by(row).begin < seen_by(row).end" }) sum_@{ parameter.name } += row_grad_@{ parameter.name }(tile, query[r]);
                 //% endif
-                if (lane % 4 == 0 && row < @{ row_len }) arguments.grad_@{ parameter.name }[((i64)batch * arguments.heads + head) * @{ row_len } + row] = sum_@{ parameter.name };
+                if (lane % 4 == 0 && row < @{ row_len }) arguments.grad_@{ parameter.name }[@{ parameter.first } + row] = sum_@{ parameter.name };
                 //% endfor
             }
             //% endif
@@ -454,7 +384,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
         // ---------------------------------------------------------------- epilogue
         //% if product_grad_scale and want_ds and not scale_pairs
-        const float scale = product_grad_scale(load_tile_values(arguments, batch, work.head@{ " * arguments.group" if of_keys else "" }));
+        const float scale = product_grad_scale(load_tile_values(arguments, batch, work.head@{ " * arguments.group" if of_keys else "" }@{ lengths }));
 #pragma unroll
         for (int i = 0; i < padded(@{ result_dim }) / 2; ++i) sum[i] *= scale;
         //% endif
@@ -469,8 +399,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         publish_shared();
         named_barrier_sync(own_warps, 128);
         if (threadIdx.x % 128 == 0) {
+            //% if packed
+            const TensorMap* maps = arguments.sequence_maps + batch * MAPS;
+            if (batch != sequence) acquire_map(@{ result_map });
+            sequence = batch;
+            //% endif
             for (int c = 0; c < chunks(@{ result_dim }); ++c)
-                tensor_store(&arguments.@{ result_map }, @{ own }_tile + c * OWN_CHUNK_BYTES + group_row * CHUNK_ROW_BYTES, c * CHUNK_COLUMNS, work.tile * BLOCK_ROWS + group_row, work.head, batch);
+                tensor_store(@{ result_map }, @{ own }_tile + c * OWN_CHUNK_BYTES + group_row * CHUNK_ROW_BYTES, c * CHUNK_COLUMNS, work.tile * BLOCK_ROWS + group_row, work.head, @{ map_batch });
             tensor_store_commit();
             tensor_store_wait();
             mbarrier_arrive(own_empty);

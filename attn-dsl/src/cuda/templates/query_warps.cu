@@ -15,9 +15,12 @@
                 __syncwarp();
                 if (lane == 0) mbarrier_arrive(work_empty);
                 if (work.kv_head < 0) break;
+                //% if packed
+                const int q_len = work.q_len, kv_len = work.kv_len;
+                //% endif
                 for (int head = work.kv_head * arguments.group; head < (work.kv_head + 1) * arguments.group; ++head) {
                     const int batch = work.batch;
-                    const Tile tile = load_tile_values(arguments, batch, head);
+                    const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
                     //% if not skips
                     const QueryTiles tiles = query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile));
                     //% endif
@@ -69,9 +72,11 @@
                     //% endif
                     //% if tables
                     // each warp has entries of its own, which a second kernel adds up
+                    //% if not packed
                     const i64 row = (((i64)batch * arguments.heads + head) * ((kv_len + BLOCK_KV - 1) / BLOCK_KV) + work.kv_tile) * QUERY_WARPS + thread / 32;
+                    //% endif
                     //% for table in tables
-                    float* own_@{ table.name } = arguments.grad_@{ table.name } + row * entries_of_@{ table.name }(arguments);
+                    float* own_@{ table.name } = arguments.grad_@{ table.name } + @{ "(" ~ table.tile ~ " * QUERY_WARPS + thread / 32)" if packed else "row" } * entries_of_@{ table.name }(arguments);
                     for (int entry = lane; entry < entries_of_@{ table.name }(arguments); entry += 32) own_@{ table.name }[entry] = 0.f;
                     //% endfor
                     named_barrier_sync(QUERY_WARPS_MEET, 32 * QUERY_WARPS);   // the walk before is finished
