@@ -74,12 +74,14 @@ fn declarations_have_the_layout_that_is_packed() {
     let mut sources: Vec<String> = definitions
         .iter()
         .flat_map(|definition| {
-            // the first has tensors, the second their maps, the third sequences
+            // the first has tensors, the second their maps, the others sequences and maps of each
             let of = |target, shape| {
                 let kernels = generated_kernels(definition, shape, target).expect("kernels");
                 kernels.distinct().map(|kernel| assertions(definition, kernel)).collect::<Vec<_>>()
             };
-            [of(Target::Sm80, shape), of(Target::Sm90a, shape), of(Target::Sm80, shape.packed())].concat()
+            let packed = shape.packed();
+            [of(Target::Sm80, shape), of(Target::Sm90a, shape), of(Target::Sm80, packed), of(Target::Sm90a, packed)]
+                .concat()
         })
         .collect();
     // one declaration after the same prelude needs one look

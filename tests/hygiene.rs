@@ -230,6 +230,15 @@ const PACKED: &[&str] = &[
     "q_start",
     "kv_start",
     "q_tiles",
+    "sequence_maps",
+    "maps",
+    "MAPS",
+    "Q_MAP",
+    "write_map",
+    "acquire_map",
+    "publish_maps",
+    "copies",
+    "next_number",
 ];
 
 /// Text that would end a comment, continue a line, or start a directive.

@@ -92,13 +92,15 @@ fn the_shared_machinery_once() {
         texts.push((name.to_owned(), kernels.forward[0].source.clone()));
     }
     // blocks of packed batches look for their sequence
-    for (name, entry, of) in [
-        ("machinery_forward_packed", "attn_forward", "softcap"),
-        ("machinery_live_keys_packed", "attn_live_keys", "live-keys"),
-        ("machinery_table_grad_packed", "attn_table_grad", "t5bias"),
-        ("machinery_dense_grad_packed", "attn_dense_grad", "dense-bias"),
+    for (name, entry, of, target) in [
+        ("machinery_forward_packed", "attn_forward", "softcap", Target::Sm80),
+        ("machinery_forward_hopper_packed", "attn_forward", "softcap", Target::Sm90a),
+        ("machinery_sequence_maps", "attn_sequence_maps", "softcap", Target::Sm90a),
+        ("machinery_live_keys_packed", "attn_live_keys", "live-keys", Target::Sm90a),
+        ("machinery_table_grad_packed", "attn_table_grad", "t5bias", Target::Sm90a),
+        ("machinery_dense_grad_packed", "attn_dense_grad", "dense-bias", Target::Sm90a),
     ] {
-        let kernels = generated_kernels(&variant(of), shape().packed(), Target::Sm90a).expect(of);
+        let kernels = generated_kernels(&variant(of), shape().packed(), target).expect(of);
         let found = kernels.distinct().find(|kernel| kernel.entry == entry).expect("the variant has this kernel");
         texts.push((name.to_owned(), found.source.clone()));
     }

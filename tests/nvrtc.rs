@@ -55,7 +55,7 @@ fn kernels_of_packed_batches_compile() {
             let check = || {
                 let definition = (entry.definition)();
                 let shape = KernelShape::new(ElementType::Bf16, 128, 128).expect("a shape").packed();
-                // one schedule serves all targets
+                // the portable schedule serves all targets, a few variants show that of Hopper
                 if !MANY_SHAPES.contains(&entry.name) {
                     resources(definition, shape, &[Target::Sm86]);
                 } else {

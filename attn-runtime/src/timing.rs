@@ -25,7 +25,8 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// That of a call; none where there is nothing to compute, or the batch is packed: its kernels have one plan.
+    /// That of a call; none where there is nothing to compute, or the batch is packed: lengths of sequences
+    /// are on the device, and no two batches have the same.
     pub(crate) fn of(problem: &Problem) -> Option<Bucket> {
         let Problem { dtype, batch, heads, q_len, kv_len, head_dim, value_dim, packing: None, .. } = *problem else {
             return None;

@@ -118,7 +118,7 @@ table! {
     /// `bar.arrive`.
     fn barrier_arrive(id: u32, threads: u32);
     /// A fence: `kind` 0 proxy.async of shared memory, 1 proxy.async of global memory, 2 proxy.async of both, 3 mbarrier_init,
-    /// 4 `__threadfence_block` (of a cluster, too), 5 `__threadfence` and wider.
+    /// 4 `__threadfence_block` (of a cluster, too), 5 `__threadfence` and wider, 6 the release of tensor maps.
     fn fence(kind: u32);
     /// `setmaxnreg`.
     fn set_registers(count: u32, increase: u32);
@@ -149,6 +149,10 @@ table! {
     fn tensor_load(rank: u32, to: u32, map: Address, barrier: u32, coordinates: *const i32);
     /// `cp.async.bulk.tensor` from shared memory, or `cp.reduce.async.bulk.tensor` with `.add`.
     fn tensor_store(rank: u32, map: Address, from: u32, coordinates: *const i32, add: u32);
+    /// `tensormap.replace` in global memory: `field` 0 the address, 1 and more the extents from the innermost axis on.
+    fn tensor_map_replace(map: Address, field: u32, value: u64);
+    /// `fence.proxy.tensormap::generic.acquire`.
+    fn tensor_map_acquire(map: Address);
     /// `cp.async.bulk` from global to shared memory.
     fn bulk_load(to: u32, from: Address, bytes: u32, barrier: u32);
     /// `cp.async.bulk` from shared to global memory, or `cp.reduce.async.bulk` with `.add.f32`.

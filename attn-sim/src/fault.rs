@@ -21,7 +21,8 @@ pub enum FaultKind {
     CopyInFlight,
     /// A write to memory that an unfinished asynchronous operation still reads.
     OverwrittenInFlight,
-    /// Shared memory written by ordinary stores and read by the asynchronous proxy without a proxy fence between.
+    /// Shared memory written by ordinary stores and read by the asynchronous proxy, or a tensor map changed and used by a copy,
+    /// without a proxy fence between.
     MissingProxyFence,
     /// An accumulator touched between the issue of a `wgmma` and the wait for it.
     AccumulatorInFlight,

@@ -101,6 +101,9 @@ pub enum Argument {
     Tensor(TensorRole),
     /// The tensor map of a tensor whose boxes have 64 columns and this many rows: 128 bytes, aligned to 64.
     TensorMap(TensorRole, u32),
+    /// Tensor maps of each sequence of a packed batch, `[sequences, these tensors]` with boxes of 64 columns and so many rows: an
+    /// address that is a multiple of 128.
+    SequenceMaps(Vec<(TensorRole, u32)>),
     /// An address.
     Rows(RowArray),
     /// A parameter: address, then a 64-bit stride per axis (0 where it broadcasts), then a 32-bit extent per axis, padded to 8.
@@ -141,6 +144,7 @@ impl Argument {
             Argument::Tensor(_) => 4 * 8,
             Argument::TensorMap(..) => 128,
             Argument::Rows(_)
+            | Argument::SequenceMaps(_)
             | Argument::Partial(_)
             | Argument::TilePartial(..)
             | Argument::RowPartial(_)
@@ -199,6 +203,10 @@ pub(crate) fn declare(
                 tensors_written = true;
             }
             Argument::TensorMap(role, _) => line(format!("TensorMap {}_map", role.name())),
+            Argument::SequenceMaps(tensors) => {
+                let names: Vec<&str> = tensors.iter().map(|(role, _)| role.name()).collect();
+                line(format!("TensorMap* sequence_maps   /* of each sequence: {} */", names.join(", ")));
+            }
             Argument::Rows(rows) => line(rows.declaration().to_owned()),
             Argument::Parameter(id) => {
                 let parameter = definition.parameter(*id);

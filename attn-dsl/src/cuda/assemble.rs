@@ -393,6 +393,7 @@ impl<'a> Variant<'a> {
             key_bias => matches!(machinery, Machinery::Hopper(tiles) if tiles.key_bias),
         };
         let tiled = tiles.is_some();
+        let writes_maps = needs("write_map(");
         let mut text = self.head(summary);
         text.push_str(&render("prelude_common", &machine));
         if tiled {
@@ -400,6 +401,9 @@ impl<'a> Variant<'a> {
         }
         if is_hopper {
             text.push_str(&render("prelude_hopper", &machine));
+        }
+        if writes_maps {
+            text.push_str(&render("prelude_maps", &machine));
         }
         text.push('\n');
         text.push_str(constants);

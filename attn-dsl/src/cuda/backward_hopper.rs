@@ -17,10 +17,13 @@ use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, file_name};
 use super::backward::{TableReads, row_functions, row_members, scale_function, scales_pairs};
 use super::diagonals::{self, DiagonalTable};
-use super::gradients::{Gradient, GradientKind};
+use super::extremes;
+use super::gradients::{Gradient, GradientKind, sums_by_position};
 use super::hopper::{relative_constants, small_squares};
+use super::mask::TileMask;
 use super::pairs::Pairs;
 use super::relative::{self, Relatives};
+use super::sequence_maps;
 use super::values::{Place, Values};
 use super::{Kernel, KernelKind, gradient_hopper};
 use crate::definition::Axis;
@@ -44,15 +47,11 @@ pub(super) fn kernels(
     variant: &Variant<'_>,
     gradients: &[Gradient],
     tables: &[TableReads],
+    tile_mask: Option<&TileMask>,
     deterministic: bool,
 ) -> Result<(Vec<Kernel>, Vec<ParameterId>), &'static str> {
     // the shape first: what is refused anyway needs no other reason
     let with_values = hopper_backward(variant.shape, variant.target, HopperBackwardNeeds::default())?.with_values;
-    if !with_values && variant.bounds.residual {
-        return Err(
-            "the mask is tested pair by pair, and dk and dv of more than 128 columns do not fit the registers together",
-        );
-    }
     let sums: Vec<&Gradient> = gradients.iter().filter(|gradient| is_summed_by_pair(gradient)).collect();
     if sums.iter().any(|gradient| {
         gradient.kind == GradientKind::Row
@@ -64,23 +63,31 @@ pub(super) fn kernels(
     let mut own = variant.clone();
     let tables = if with_values { diagonals::of(&mut own, tables) } else { vec![] };
     let pairs = Pairs::of(&mut own, &sums);
-    let pairs = keep_relatives(&mut own, pairs, &tables);
-    let (tiles, main) = main_kernel(&own, &pairs, &sums, &tables, deterministic)?;
+    let pairs = keep_relatives(&mut own, pairs, &tables, tile_mask);
+    let (tiles, main) = main_kernel(&own, &pairs, &sums, &tables, tile_mask, deterministic)?;
     let summed = tables.iter().map(DiagonalTable::parameter).collect();
-    let mut kernels = vec![main];
+    let packed = variant.shape.is_packed();
+    let mut kernels = vec![];
+    kernels.extend(packed.then(|| sequence_maps::kernel(variant, &tensors(&tiles), "backward")));
+    kernels.push(main);
     if !with_values {
-        kernels.push(gradient_hopper::values_kernel(variant, gradients)?);
+        kernels.extend(gradient_hopper::values_kernels(variant, gradients, tile_mask)?);
     }
     kernels.push(query_gradients(variant, gradients, &tiles, deterministic));
     Ok((kernels, summed))
 }
 
 /// Finds what is kept by distance, if there is room for it. Returns the expressions, regrouped.
-fn keep_relatives(variant: &mut Variant<'_>, pairs: Pairs, tables: &[DiagonalTable<'_>]) -> Pairs {
+fn keep_relatives(
+    variant: &mut Variant<'_>,
+    pairs: Pairs,
+    tables: &[DiagonalTable<'_>],
+    tile_mask: Option<&TileMask>,
+) -> Pairs {
     let (roots, relatives) = relative::find(&mut variant.graph, &pairs.roots());
     let regrouped = pairs.with_roots(&roots);
     variant.relatives = relatives;
-    let needs = needs(&demanded(variant, &regrouped, tables), tables);
+    let needs = needs(&demanded(variant, &regrouped, tables, tile_mask), tables, tile_mask);
     if hopper_backward(variant.shape, variant.target, needs).is_err() {
         variant.relatives = Relatives::new();
         return pairs;
@@ -89,24 +96,31 @@ fn keep_relatives(variant: &mut Variant<'_>, pairs: Pairs, tables: &[DiagonalTab
 }
 
 /// The fields that the main kernel reads.
-fn demanded<'a>(variant: &'a Variant<'_>, pairs: &Pairs, tables: &[DiagonalTable<'_>]) -> Values<'a> {
+fn demanded<'a>(
+    variant: &'a Variant<'_>,
+    pairs: &Pairs,
+    tables: &[DiagonalTable<'_>],
+    tile_mask: Option<&TileMask>,
+) -> Values<'a> {
     let mut values = variant.values();
     pairs.demand(&mut values);
     tables.iter().for_each(|table| table.demand(&mut values));
     variant.lowered.backward.product_grad_scale.into_iter().for_each(|root| values.demand(root, &[]));
     if variant.bounds.residual {
         variant.demand_mask(&mut values);
+        tile_mask.into_iter().for_each(|mask| mask.demand(&mut values));
     } else {
         variant.demand_bounds(&mut values);
     }
     values
 }
 
-fn needs(values: &Values<'_>, tables: &[DiagonalTable<'_>]) -> HopperBackwardNeeds {
+fn needs(values: &Values<'_>, tables: &[DiagonalTable<'_>], tile_mask: Option<&TileMask>) -> HopperBackwardNeeds {
     HopperBackwardNeeds {
         query_fields: values.staged_fields(Place::Query),
         relative_fields: values.count(Place::Relative),
         sums_diagonals: !tables.is_empty(),
+        finds_tiles: tile_mask.is_some(),
     }
 }
 
@@ -127,28 +141,19 @@ fn main_kernel(
     pairs: &Pairs,
     sums: &[&Gradient],
     tables: &[DiagonalTable<'_>],
+    tile_mask: Option<&TileMask>,
     deterministic: bool,
 ) -> Result<(HopperBackwardTiles, Kernel), &'static str> {
     let pairs_masked = variant.bounds.residual;
     let scale = variant.lowered.backward.product_grad_scale;
-    let mut values = demanded(variant, pairs, tables);
+    let mut values = demanded(variant, pairs, tables, tile_mask);
     let mut all = pairs.roots();
     all.extend(scale);
     all.extend(tables.iter().flat_map(DiagonalTable::roots));
     let rows = row_members(variant, &mut values, &all);
-    let needs = needs(&values, tables);
+    let needs = needs(&values, tables, tile_mask);
     let tiles = hopper_backward(variant.shape, variant.target, needs)?;
-    let (block_q, block_kv) = (tiles.block_q as u32, tiles.block_kv as u32);
-    let mut members: Vec<Argument> = [
-        (TensorRole::Q, block_q),
-        (TensorRole::K, block_kv),
-        (TensorRole::V, block_kv),
-        (TensorRole::OutputGrad, block_q),
-        (TensorRole::KGrad, block_kv),
-    ]
-    .map(|(role, rows)| Argument::TensorMap(role, rows))
-    .to_vec();
-    members.extend(tiles.with_values.then_some(Argument::TensorMap(TensorRole::VGrad, block_kv)));
+    let mut members = sequence_maps::arguments(variant, &tensors(&tiles));
     members.extend([Argument::WorksTaken, Argument::QueryGradSums(tiles.dq_tile() as u32)]);
     members.extend(deterministic.then_some(Argument::QueryGradTurns));
     members.extend(sums.iter().map(|sum| match sum.kind {
@@ -161,12 +166,22 @@ fn main_kernel(
         tables.iter().map(|table| Argument::Parameter(table.parameter())).filter(|member| !rows.contains(member)),
     );
     members.extend(rows);
-    members.extend([Argument::Length(Length::Batches), Argument::Length(Length::KeyHeadGroup)]);
+    let ranges = tile_mask.map(|mask| mask.ranges(&variant.graph)).unwrap_or_default();
+    members.extend(ranges.iter().map(|&(parameter, axis)| Argument::Extremes(parameter, axis)));
+    members.extend(variant.head_members(Length::KeyHeadGroup));
+    let is_column = |sum: &&Gradient| sum.kind == GradientKind::Column;
+    let by_position = |id: ParameterId| sums_by_position(variant.definition().parameter(id));
+    let mut summed = sums.iter().map(|sum| sum.parameter).chain(tables.iter().map(DiagonalTable::parameter));
+    if variant.shape.is_packed() && summed.any(by_position) {
+        members.push(Argument::Length(Length::MaxSeqlenKv));
+    }
 
     let queries = Columns::of(&values, Place::Query, "stage", "");
     let is_split = pairs.is_split();
     let (weight, gradient) = pairs.functions(variant, &values);
-    let mut functions = format!("{weight}{gradient}");
+    let mut functions = tile_mask.map(|mask| mask.function(&values)).unwrap_or_default();
+    functions.push_str(&weight);
+    functions.push_str(&gradient);
     let (mut weight_columns, mut gradient_columns) = (queries.snippet.clone(), queries.snippet.clone());
     let mut loaders = queries.functions;
     if is_split && queries.staged {
@@ -192,9 +207,18 @@ fn main_kernel(
 
     let parameters: Vec<Value> = sums
         .iter()
-        .map(|sum| context! { name => variant.name_of(sum.parameter), column => sum.kind == GradientKind::Column })
+        .map(|sum| {
+            let tile = tile_of_sums(variant, sum.parameter);
+            context! { name => variant.name_of(sum.parameter), column => is_column(sum), tile }
+        })
         .collect();
+    let skips = tile_mask.is_some() && tables.is_empty();
+    let (entry, name) = match tiles.with_values {
+        true => ("attn_backward", "backward"),
+        false => ("attn_backward_kq", "backward_kq"),
+    };
     let machine = context! {
+        entry,
         deterministic,
         split => is_split,
         stage_queries => queries.staged,
@@ -205,9 +229,20 @@ fn main_kernel(
         // tested pair by pair, nor for tiles of 128 queries
         early_weights => !tiles.dq_by_rows && !pairs_masked,
         dq_by_rows => tiles.dq_by_rows,
+        wide => !tiles.with_values,
         two_rounds => tiles.dq_parts > 2,
         masked => variant.lowered.mask.is_some(),
         residual => pairs_masked,
+        tile_mask => tile_mask.is_some(),
+        // a walk that leaves tiles out would have to finish the sums of diagonals at each hole
+        skips,
+        finds_before => skips && deterministic,
+        own_name => "keys",
+        walked_name => "queries",
+        own_tile => "kv_tile",
+        walked_tile => "q_tile",
+        q_block => "BLOCK_Q",
+        kv_block => "BLOCK_KV",
         longest_first => !variant.bounds.expressions().is_empty(),
         mask_arguments => variant.mask_arguments(),
         sigmoid => pairs.is_sigmoid(),
@@ -219,19 +254,29 @@ fn main_kernel(
         relative_copies => tiles.relative_copies,
         weight_relatives => weight.contains(relative::PARAMETER),
         gradient_relatives => gradient.contains(relative::PARAMETER),
-        tables => tables.iter().map(|table| table.context(variant)).collect::<Vec<Value>>(),
+        tables => tables
+            .iter()
+            .map(|table| context! { tile => tile_of_sums(variant, table.parameter()), ..table.context(variant) })
+            .collect::<Vec<Value>>(),
+        q_map => sequence_maps::map_of(variant, TensorRole::Q),
+        k_map => sequence_maps::map_of(variant, TensorRole::K),
+        v_map => sequence_maps::map_of(variant, TensorRole::V),
+        output_grad_map => sequence_maps::map_of(variant, TensorRole::OutputGrad),
+        k_grad_map => sequence_maps::map_of(variant, TensorRole::KGrad),
+        v_grad_map => sequence_maps::map_of(variant, TensorRole::VGrad),
+        map_batch => sequence_maps::batch_of(variant),
         product_grad_scale => scale.is_some(),
         scale_pairs => scales_pairs(variant),
         sums => parameters,
     };
-    let constants = constants(variant, &tiles, needs);
+    let mut constants = constants(variant, &tiles, needs);
+    constants.push_str(&extremes::constant(&ranges));
+    if variant.shape.is_packed() {
+        constants.push_str(&sequence_maps::constants(&tensors(&tiles)));
+    }
     let summary = describe(&tiles, deterministic);
     let machinery = Machinery::HopperBackward(&tiles, deterministic);
-    let (template, entry, name) = match tiles.with_values {
-        true => ("backward_hopper", "attn_backward", "backward"),
-        false => ("backward_wide_hopper", "attn_backward_kq", "backward_kq"),
-    };
-    let source = variant.source(template, &summary, &constants, &own, machine, machinery);
+    let source = variant.source("backward_hopper", &summary, &constants, &own, machine, machinery);
     let kernel = Kernel {
         entry,
         kind: KernelKind::BackwardKv,
@@ -241,13 +286,38 @@ fn main_kernel(
         arguments: members,
         threads: 128 * (1 + tiles.consumers as u32),
         shared_memory: tiles.shared_memory as u32,
-        block_q,
-        block_kv,
+        block_q: tiles.block_q as u32,
+        block_kv: tiles.block_kv as u32,
         table_chunk: 0,
         persistent: true,
         tiles: None,
     };
     Ok((tiles, kernel))
+}
+
+/// The tensors of the main kernel, with the rows of their boxes.
+fn tensors(tiles: &HopperBackwardTiles) -> Vec<(TensorRole, u32)> {
+    let (block_q, block_kv) = (tiles.block_q as u32, tiles.block_kv as u32);
+    let mut tensors = vec![
+        (TensorRole::Q, block_q),
+        (TensorRole::K, block_kv),
+        (TensorRole::V, block_kv),
+        (TensorRole::OutputGrad, block_q),
+        (TensorRole::KGrad, block_kv),
+    ];
+    tensors.extend(tiles.with_values.then_some((TensorRole::VGrad, block_kv)));
+    tensors
+}
+
+/// The C++ expression of the number of a tile of keys among those whose partial sums a parameter has: `row` is that of batch and head.
+fn tile_of_sums(variant: &Variant<'_>, id: ParameterId) -> &'static str {
+    if !variant.shape.is_packed() {
+        "(row * ((kv_len + BLOCK_KV - 1) / BLOCK_KV) + work.kv_tile)"
+    } else if sums_by_position(variant.definition().parameter(id)) {
+        "((i64)(batch * arguments.heads + head) * ((arguments.max_seqlen_kv + BLOCK_KV - 1) / BLOCK_KV) + work.kv_tile)"
+    } else {
+        "((i64)head * kv_places(arguments) + work.kv_start / BLOCK_KV + batch + work.kv_tile)"
+    }
 }
 
 fn query_gradients(
@@ -269,6 +339,11 @@ fn query_gradients(
     let mut members = vec![Argument::Tensor(TensorRole::QGrad), Argument::QueryGradSums(tiles.dq_tile() as u32)];
     members.extend(deterministic.then_some(Argument::QueryGradTurns));
     members.extend(rows.iter().map(|gradient| Argument::RowPartial(gradient.parameter)));
+    let packed = variant.shape.is_packed();
+    let by_position =
+        |gradient: &Gradient| packed && sums_by_position(variant.definition().parameter(gradient.parameter));
+    let any_by_position = rows.iter().any(|gradient| by_position(gradient));
+    members.extend(any_by_position.then_some(Argument::Length(Length::MaxSeqlenQ)));
     members.extend(row_members(variant, &mut values, &all));
     let counted = Argument::Rows(RowArray::LiveKeys);
     if needs_live_rows(variant, gradients) && !members.contains(&counted) {
@@ -277,7 +352,13 @@ fn query_gradients(
     let mut functions = if scale.is_some() { scale_function(variant, &values) } else { String::new() };
     functions.push_str(&row_functions(variant, &values, &rows));
     let own = variant.own_part(&values, &mut members, &functions, false);
-    let row_gradients: Vec<Value> = rows.iter().map(|gradient| context! { name => name_of(gradient) }).collect();
+    let row_gradients: Vec<Value> = rows
+        .iter()
+        .map(|gradient| {
+            let place = if by_position(gradient) { "position" } else { "row" };
+            context! { name => name_of(gradient), place }
+        })
+        .collect();
     let machine = context! {
         deterministic,
         dq_by_rows => tiles.dq_by_rows,
@@ -285,6 +366,8 @@ fn query_gradients(
         product_grad_scale => scale.is_some(),
         row_gradients,
         residual => variant.bounds.residual,
+        sums_by_position => any_by_position,
+        sums_by_row => variant.bounds.residual || rows.iter().any(|gradient| !by_position(gradient)),
     };
     let mut constants = format!(
         "constexpr int HEAD_DIM = {}, BLOCK_Q = {}, THREADS = {QUERY_GRADIENT_THREADS};\n",

@@ -4,17 +4,19 @@ use minijinja::context;
 
 use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
-use super::extremes::{EXTREMES_BLOCK, extremes};
+use super::extremes::{self, extremes};
 use super::hopper;
 use super::mask::TileMask;
 use super::relative::{self, Relatives};
+use super::sequence_maps;
 use super::terms::Terms;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Type, Unary};
 use crate::lower::{Class, Lowered, SavedRow};
 use crate::plan::{
-    ElementType, HopperNeeds, HopperTiles, Pass, PlanError, Shape, Target, Tiles, hopper_choices, hopper_forward, tiles,
+    ElementType, HopperNeeds, HopperTiles, Pass, PlanError, Shape, Target, Tiles, hopper_choices, hopper_forward,
+    tiles, work_bytes,
 };
 use crate::simplify::simplify;
 
@@ -258,12 +260,12 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
             [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::Output].map(Argument::Tensor).to_vec()
         }
         Schedule::Hopper(planned) => {
-            let mut members = hopper::tensors(planned);
-            members.extend([
-                Argument::WorksTaken,
-                Argument::Length(Length::Batches),
-                Argument::Length(Length::HeadGroup),
-            ]);
+            let mut members = sequence_maps::arguments(variant, &hopper::tensors(planned));
+            members.push(Argument::WorksTaken);
+            if !variant.shape.is_packed() {
+                members.push(Argument::Length(Length::Batches));
+            }
+            members.push(Argument::Length(Length::HeadGroup));
             members
         }
     };
@@ -329,6 +331,12 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         tile_mask => tile_mask.is_some(),
         begins => variant.bounds.moves_first_key(),
         longest_first => !variant.bounds.expressions().is_empty(),
+        q_map => sequence_maps::map_of(variant, TensorRole::Q),
+        k_map => sequence_maps::map_of(variant, TensorRole::K),
+        v_map => sequence_maps::map_of(variant, TensorRole::V),
+        o_map => sequence_maps::map_of(variant, TensorRole::Output),
+        map_batch => if variant.shape.is_packed() { "0" } else { "batch" },
+        work_bytes => work_bytes(variant.shape),
         own_output_tile => matches!(schedule, Schedule::Hopper(HopperTiles { own_output_tile: true, .. })),
         dead => if shifted || largest { "-INFINITY" } else { "0.f" },
         mask_arguments => variant.mask_arguments(),
@@ -342,9 +350,7 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
     match schedule {
         Schedule::Portable(planned, why) => {
             let mut constants = variant.constants(Pass::Forward, &planned, columns.fields, 0);
-            if !ranges.is_empty() {
-                constants.push_str(&format!("constexpr int EXTREMES_BLOCK = {EXTREMES_BLOCK};\n"));
-            }
+            constants.push_str(&extremes::constant(&ranges));
             let mut summary = describe(Pass::Forward, &planned, planned.shared_memory);
             if variant.target == Target::Sm90a {
                 summary.push_str(&format!(", since {why}"));
@@ -356,7 +362,13 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
             Ok((kernels, choices))
         }
         Schedule::Hopper(planned) => {
-            let constants = hopper::constants(variant.shape, &planned, columns.fields, relative_fields);
+            let tensors = hopper::tensors(&planned);
+            let mut constants = hopper::constants(variant.shape, &planned, columns.fields, relative_fields);
+            let mut kernels = vec![];
+            if variant.shape.is_packed() {
+                constants.push_str(&sequence_maps::constants(&tensors));
+                kernels.push(sequence_maps::kernel(variant, &tensors, "forward"));
+            }
             let machinery = Machinery::Hopper(&planned);
             let summary = hopper::describe(&planned);
             let source = variant.source("forward_hopper", &summary, &constants, &own, machine, machinery);
@@ -364,7 +376,7 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
                 0 => name.to_owned(),
                 _ => format!("{name}_{}x{}", planned.block_q, planned.block_kv),
             };
-            let kernel = Kernel {
+            kernels.push(Kernel {
                 entry,
                 kind,
                 file_name: file_name(variant, &name),
@@ -378,8 +390,8 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
                 table_chunk: 0,
                 persistent: true,
                 tiles: None,
-            };
-            Ok((vec![kernel], choices))
+            });
+            Ok((kernels, choices))
         }
     }
 }

@@ -13,7 +13,10 @@ use minijinja::{Value, context};
 use super::arguments::{Argument, Length, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, file_name};
 use super::backward::{pair_part, row_functions, row_members, scale_function, scales_pairs};
-use super::gradients::{Gradient, GradientKind};
+use super::extremes;
+use super::gradients::{Gradient, GradientKind, sums_by_position};
+use super::mask::TileMask;
+use super::sequence_maps;
 use super::values::Place;
 use super::{Kernel, KernelKind};
 use crate::ir::NodeId;
@@ -29,16 +32,24 @@ const COLUMN_WARPS: usize = 2;
 pub(super) fn kernels(
     variant: &Variant<'_>,
     gradients: &[Gradient],
+    tile_mask: Option<&TileMask>,
     why: &'static str,
 ) -> Result<Vec<Kernel>, &'static str> {
-    let all = [GradientOf::Values, GradientOf::Keys, GradientOf::Queries];
-    all.into_iter().map(|of| kernel(variant, gradients, of, why)).collect()
+    let mut found = vec![];
+    for of in [GradientOf::Values, GradientOf::Keys, GradientOf::Queries] {
+        found.extend(kernels_of(variant, gradients, tile_mask, of, why)?);
+    }
+    Ok(found)
 }
 
-/// The kernel of dv alone, beside one for dk and dq.
-pub(super) fn values_kernel(variant: &Variant<'_>, gradients: &[Gradient]) -> Result<Kernel, &'static str> {
+/// Those of dv alone, beside one for dk and dq.
+pub(super) fn values_kernels(
+    variant: &Variant<'_>,
+    gradients: &[Gradient],
+    tile_mask: Option<&TileMask>,
+) -> Result<Vec<Kernel>, &'static str> {
     let why = "dk and dv of more than 128 columns do not fit the registers together";
-    kernel(variant, gradients, GradientOf::Values, why)
+    kernels_of(variant, gradients, tile_mask, GradientOf::Values, why)
 }
 
 /// What a kernel calls things.
@@ -88,12 +99,14 @@ fn sums_of(gradients: &[Gradient], of: GradientOf) -> Vec<&Gradient> {
     gradients.iter().filter(is_summed).collect()
 }
 
-fn kernel(
+/// The kernel of a gradient, and in a packed batch the one before that writes tensor maps for it.
+fn kernels_of(
     variant: &Variant<'_>,
     gradients: &[Gradient],
+    tile_mask: Option<&TileMask>,
     of: GradientOf,
     why: &'static str,
-) -> Result<Kernel, &'static str> {
+) -> Result<Vec<Kernel>, &'static str> {
     let words = Words::of(of);
     let backward = &variant.lowered.backward;
     let (of_keys, want_ds) = (of != GradientOf::Queries, of != GradientOf::Values);
@@ -116,6 +129,7 @@ fn kernel(
     roots.iter().chain(&row_roots).chain(&scale).for_each(|&root| values.demand(root, &[]));
     if pairs_masked {
         variant.demand_mask(&mut values);
+        tile_mask.into_iter().for_each(|mask| mask.demand(&mut values));
     } else {
         variant.demand_bounds(&mut values);
     }
@@ -123,15 +137,24 @@ fn kernel(
     all.extend(row_roots.iter().chain(&scale));
     let rows = row_members(variant, &mut values, &all);
     let column_place = if of_keys { Place::Query } else { Place::Key };
-    let tiles = hopper_gradient(variant.shape, variant.target, of, values.staged_fields(column_place))?;
-    let mut members = tensors(&words, &tiles, want_ds);
+    let tiles =
+        hopper_gradient(variant.shape, variant.target, of, values.staged_fields(column_place), tile_mask.is_some())?;
+    let tensors = tensors(&words, &tiles, want_ds);
+    let mut members = sequence_maps::arguments(variant, &tensors);
     members.push(Argument::WorksTaken);
+    let ranges = tile_mask.map(|mask| mask.ranges(&variant.graph)).unwrap_or_default();
+    members.extend(ranges.iter().map(|&(parameter, axis)| Argument::Extremes(parameter, axis)));
     members.extend(sums.iter().map(|sum| Argument::Partial(sum.parameter)));
     members.extend(rows);
     let group = if of_keys { Length::KeyHeadGroup } else { Length::HeadGroup };
-    members.extend([Argument::Length(Length::Batches), Argument::Length(group)]);
+    members.extend(variant.head_members(group));
+    let packed = variant.shape.is_packed();
+    let by_position = |sum: &Gradient| sums_by_position(variant.definition().parameter(sum.parameter));
+    if packed && sums.iter().any(|sum| by_position(sum)) {
+        members.push(Argument::Length(if of_keys { Length::MaxSeqlenKv } else { Length::MaxSeqlenQ }));
+    }
 
-    let mut functions = String::new();
+    let mut functions = tile_mask.map(|mask| mask.function(&values)).unwrap_or_default();
     if want_ds {
         functions.push_str(&pair_part(variant, &values, &pair));
         functions.push_str(&scale_function(variant, &values));
@@ -147,8 +170,20 @@ fn kernel(
     let per_row = sums.iter().any(|sum| sum.row.is_some());
     let parameters: Vec<Value> = sums
         .iter()
-        .map(|sum| context! { name => name_of(sum), per_pair => sum.pair.is_some(), per_row => sum.row.is_some() })
+        .map(|sum| {
+            // where the sums of a head begin
+            let first = match (packed, by_position(sum), of_keys) {
+                (false, _, true) => "((i64)batch * arguments.heads + head) * kv_len",
+                (false, _, false) => "((i64)batch * arguments.heads + head) * q_len",
+                (true, true, true) => "((i64)batch * arguments.heads + head) * arguments.max_seqlen_kv",
+                (true, true, false) => "((i64)batch * arguments.heads + head) * arguments.max_seqlen_q",
+                (true, false, _) => "(i64)head * arguments.total_q + work.q_start",
+            };
+            let (per_pair, per_row) = (sum.pair.is_some(), sum.row.is_some());
+            context! { name => name_of(sum), per_pair, per_row, first }
+        })
         .collect();
+    let map = |role| sequence_maps::map_of(variant, role);
     let machine = context! {
         entry => words.entry,
         result => words.result,
@@ -157,7 +192,13 @@ fn kernel(
         own_grad => words.own_grad.name(),
         other => words.other.name(),
         other_grad => words.other_grad.name(),
-        result_map => format!("{}_map", words.gradient.name()),
+        result_map => map(words.gradient),
+        own_map => map(words.own),
+        own_grad_map => map(words.own_grad),
+        other_map => map(words.other),
+        other_grad_map => map(words.other_grad),
+        map_batch => sequence_maps::batch_of(variant),
+        row_side => if of_keys { "kv" } else { "q" },
         result_dim => words.result_dim,
         of_keys,
         want_ds,
@@ -179,6 +220,15 @@ fn kernel(
         column_values => columns.snippet,
         masked => variant.lowered.mask.is_some(),
         residual => pairs_masked,
+        tile_mask => tile_mask.is_some(),
+        skips => tile_mask.is_some(),
+        finds_before => false,
+        own_name => if of_keys { "keys" } else { "queries" },
+        walked_name => if of_keys { "queries" } else { "keys" },
+        own_tile => if of_keys { "kv_tile" } else { "q_tile" },
+        walked_tile => if of_keys { "q_tile" } else { "kv_tile" },
+        q_block => if of_keys { "BLOCK_COLUMNS" } else { "BLOCK_ROWS" },
+        kv_block => if of_keys { "BLOCK_ROWS" } else { "BLOCK_COLUMNS" },
         longest_first => !variant.bounds.expressions().is_empty(),
         mask_arguments => variant.mask_arguments(),
         pair_arguments => variant.pair_arguments(&roots),
@@ -187,14 +237,20 @@ fn kernel(
         counts_live_rows => per_row && pairs_masked,
         sums => parameters,
     };
-    let constants = constants(variant, &tiles, &words, of_keys, columns.fields);
+    let mut constants = constants(variant, &tiles, &words, of_keys, columns.fields);
+    constants.push_str(&extremes::constant(&ranges));
+    if packed {
+        constants.push_str(&sequence_maps::constants(&tensors));
+    }
     let summary = format!("{}, since {why}", describe(&tiles, words.result, of_keys));
     let result_columns = if want_ds { variant.shape.padded_head_dim() } else { variant.shape.padded_value_dim() };
     let machinery = Machinery::HopperGradient([tiles.block_columns, result_columns]);
     let source = variant.source("gradient_hopper", &summary, &constants, &own, machine, machinery);
     let (block_q, block_kv) =
         if of_keys { (tiles.block_columns, tiles.block_rows) } else { (tiles.block_rows, tiles.block_columns) };
-    Ok(Kernel {
+    let mut kernels = vec![];
+    kernels.extend(packed.then(|| sequence_maps::kernel(variant, &tensors, words.file)));
+    kernels.push(Kernel {
         entry: words.entry,
         kind: if of_keys { KernelKind::BackwardKv } else { KernelKind::BackwardQ },
         file_name: file_name(variant, words.file),
@@ -208,17 +264,18 @@ fn kernel(
         table_chunk: 0,
         persistent: true,
         tiles: None,
-    })
+    });
+    Ok(kernels)
 }
 
 /// The tensors of a kernel; each consumer stores its own rows of the result.
-fn tensors(words: &Words, tiles: &HopperGradientTiles, want_ds: bool) -> Vec<Argument> {
+fn tensors(words: &Words, tiles: &HopperGradientTiles, want_ds: bool) -> Vec<(TensorRole, u32)> {
     let (rows, columns) = (tiles.block_rows as u32, tiles.block_columns as u32);
     let own_rows = rows / tiles.consumers as u32;
     let mut maps =
         vec![(words.own, rows), (words.other, columns), (words.other_grad, columns), (words.gradient, own_rows)];
     maps.extend(want_ds.then_some((words.own_grad, rows)));
-    maps.into_iter().map(|(role, rows)| Argument::TensorMap(role, rows)).collect()
+    maps
 }
 
 fn constants(

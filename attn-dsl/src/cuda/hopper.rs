@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::arguments::{Argument, TensorRole};
+use super::arguments::TensorRole;
 use crate::plan::{ElementType, HopperTiles, Shape, relative_copy_bytes};
 
 /// Barriers of `bar.sync`: the first of those by which consumers take turns, and of those of the warps of each.
@@ -71,13 +71,12 @@ pub(crate) fn small_squares(element: ElementType) -> &'static str {
     if element == ElementType::Bf16 { "1.f / 1024" } else { "1.f / 4096" }
 }
 
-/// The tensors of the forward kernel.
-pub(crate) fn tensors(tiles: &HopperTiles) -> Vec<Argument> {
+/// The tensors of the forward kernel, each with the rows of its boxes.
+pub(crate) fn tensors(tiles: &HopperTiles) -> [(TensorRole, u32); 4] {
     let (q, kv) = (tiles.block_q as u32, tiles.block_kv as u32);
     // each consumer stores its own queries
     let o = (tiles.block_q / tiles.consumers) as u32;
-    let rows = [(TensorRole::Q, q), (TensorRole::K, kv), (TensorRole::V, kv), (TensorRole::Output, o)];
-    rows.map(|(role, rows)| Argument::TensorMap(role, rows)).to_vec()
+    [(TensorRole::Q, q), (TensorRole::K, kv), (TensorRole::V, kv), (TensorRole::Output, o)]
 }
 
 /// The schedule, in one line of the head comment.

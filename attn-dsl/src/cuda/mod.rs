@@ -15,7 +15,8 @@
 //!
 //! # Packed batches
 //! Kernels of a packed shape ([`Shape::packed`]) find the sequence that a block works on, and its lengths: blocks are counted as if
-//! every sequence had room for its tiles and one more. `Tile` has the lengths then.
+//! every sequence had room for its tiles and one more. `Tile` has the lengths then. Kernels that copy by tensor maps have one of
+//! each sequence (`sequence_maps`).
 //!
 //! # Determinism
 //! Equal inputs give equal bits: the order of every sum is fixed, and blocks that add to the same one (dq on Hopper) wait for their
@@ -43,6 +44,7 @@ mod pairs;
 mod reduce;
 mod relative;
 mod render;
+mod sequence_maps;
 mod terms;
 mod values;
 
@@ -62,6 +64,8 @@ pub enum KernelKind {
     LiveKeys,
     /// The least and greatest element of each block along an axis of an integer parameter, before the kernels that read them.
     Extremes(ParameterId, u32),
+    /// Tensor maps of each sequence of a packed batch, before the kernels that read them.
+    SequenceMaps,
     /// The output and the saved rows.
     Forward,
     /// `Delta` of each row.

@@ -15,7 +15,8 @@ use crate::ir::{Graph, Input};
 use crate::plan::Shape;
 
 /// Members of the arguments' structure.
-const MEMBERS: [&str; 6] = ["cu_seqlens_q", "cu_seqlens_kv", "sequences", "total_q", "max_seqlen_q", "max_seqlen_kv"];
+const MEMBERS: [&str; 7] =
+    ["cu_seqlens_q", "cu_seqlens_kv", "sequences", "sequence_maps", "total_q", "max_seqlen_q", "max_seqlen_kv"];
 
 /// Makes room for what kernels of a packed shape need, whether the variant reads it or not.
 pub(super) fn prepare(shape: Shape, graph: &mut Graph, names: &mut Names) {
@@ -44,6 +45,12 @@ impl Variant<'_> {
         [Argument::CuSeqlensQ, Argument::CuSeqlensKv].into_iter().chain(lengths).collect()
     }
 
+    /// What kernels with tensor maps are told of the extents of a call: heads that are worked on together, and entries of the batch.
+    pub(super) fn head_members(&self, group: Length) -> Vec<Argument> {
+        let batches = (!self.shape.is_packed()).then_some(Length::Batches);
+        batches.into_iter().chain([group]).map(Argument::Length).collect()
+    }
+
     /// The C++ expression of a block's tile of queries, and why.
     pub(super) fn query_order(&self) -> (&'static str, &'static str) {
         let packed = self.shape.is_packed();
@@ -62,6 +69,7 @@ impl Variant<'_> {
             packed,
             q_rows => if packed { "q_start" } else { "batch" },
             kv_rows => if packed { "kv_start" } else { "batch" },
+            lengths_of => if packed { "tile" } else { "arguments" },
             lengths => if packed { ", q_len, kv_len" } else { "" },
             ..machine
         }

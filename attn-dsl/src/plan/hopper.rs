@@ -28,8 +28,14 @@ const CONSUMER_ROWS: usize = 64;
 const BARRIER_BYTES: usize = 8 * (2 + 6 * STAGES);
 /// Barriers of a stage of a ring: full and empty.
 pub(super) const BARRIER_BYTES_OF_STAGE: usize = 16;
-/// Which tile a block works on.
+/// Which tile a block works on, and in a packed batch the rows and lengths of its sequence.
 pub(super) const WORK_BYTES: usize = 16;
+const PACKED_WORK_BYTES: usize = 32;
+
+/// Bytes of the slot that says which tile a block works on.
+pub(crate) fn work_bytes(shape: Shape) -> usize {
+    if shape.is_packed() { PACKED_WORK_BYTES } else { WORK_BYTES }
+}
 
 /// Bytes of a key's row of the slice that its term is, and of the number that a tile's terms are relative to.
 const BIAS_ROW_BYTES: usize = 32;
@@ -100,9 +106,6 @@ pub(super) fn half_on_hopper(shape: Shape, target: Target) -> Result<(), &'stati
     if shape.element() == ElementType::F32 {
         return Err("wgmma has no products of f32 accuracy");
     }
-    if shape.is_packed() {
-        return Err("the boxes of tensor maps would reach into the next sequence of a packed batch");
-    }
     Ok(())
 }
 
@@ -167,7 +170,7 @@ fn planned(
     let size = |(copies, own_output_tile): (usize, bool)| {
         let outputs = if own_output_tile { tile(block_q, value) } else { 0 };
         let queries = tile(block_q, if own_output_tile { head } else { head.max(value) });
-        queries + outputs + ones + rings + BARRIER_BYTES + WORK_BYTES + (STAGES + 1) * copies * relative
+        queries + outputs + ones + rings + BARRIER_BYTES + work_bytes(shape) + (STAGES + 1) * copies * relative
     };
     let fits = |choice: &(usize, bool)| size(*choice) <= target.shared_memory_per_block();
     let choices = [(2, true), (2, false), (1, true), (1, false)];

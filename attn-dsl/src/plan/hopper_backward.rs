@@ -9,7 +9,7 @@
 //!
 //! Invariants: what the schedule does not take is refused with a reason, and the portable schedule takes it; tiles fit shared memory.
 
-use super::hopper::{BARRIER_BYTES_OF_STAGE, CHUNK_ROW_BYTES, WORK_BYTES, chunks, half_on_hopper, relative_copy_bytes};
+use super::hopper::{BARRIER_BYTES_OF_STAGE, CHUNK_ROW_BYTES, chunks, half_on_hopper, relative_copy_bytes, work_bytes};
 use super::{Shape, Target};
 
 /// Keys of a tile: two consumers of 64.
@@ -17,6 +17,8 @@ const BLOCK_KV: usize = 128;
 const CONSUMERS: usize = 2;
 /// Tiles of q and of do, and of ds, in shared memory.
 const STAGES: usize = 2;
+/// The ring by which all are told of the tiles that are walked: four, of 16 bytes and two barriers each.
+const WALK_BYTES: usize = 4 * (16 + BARRIER_BYTES_OF_STAGE);
 
 /// The tile of a backward kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +55,8 @@ pub(crate) struct HopperBackwardNeeds {
     pub(crate) relative_fields: usize,
     /// Whether gradients of weights are summed along diagonals.
     pub(crate) sums_diagonals: bool,
+    /// Whether the producer finds the tiles that are walked, and tells the others.
+    pub(crate) finds_tiles: bool,
 }
 
 /// Diagonals whose sums a block keeps, eight of each: those of a tile, and those that the tile before has finished.
@@ -98,10 +102,16 @@ pub(crate) fn hopper_backward(
     };
     let (diagonals, diagonal_barriers) =
         if needs.sums_diagonals { (DIAGONALS * 8 * 4, stages * BARRIER_BYTES_OF_STAGE) } else { (0, 0) };
-    let barriers = 4 * 8 + 2 * stages * BARRIER_BYTES_OF_STAGE + diagonal_barriers;
+    let walk = if needs.finds_tiles { WALK_BYTES } else { 0 };
+    let barriers = 4 * 8 + 2 * stages * BARRIER_BYTES_OF_STAGE + diagonal_barriers + walk;
     let size = |copies: usize| {
         let relatives = copies * needs.relative_fields * relative_copy_bytes(block_q, BLOCK_KV);
-        tile(BLOCK_KV, k_chunks + value) + stages * (queries + relatives) + dq + diagonals + barriers + WORK_BYTES
+        tile(BLOCK_KV, k_chunks + value)
+            + stages * (queries + relatives)
+            + dq
+            + diagonals
+            + barriers
+            + work_bytes(shape)
     };
     // two copies of what varies by distance are read twice as fast
     let copies = if needs.relative_fields == 0 { [0, 0] } else { [2, 1] };
@@ -149,12 +159,13 @@ pub(crate) struct HopperGradientTiles {
 }
 
 /// The tiles of a kernel of one gradient, or why there are none. `column_fields` is the number of 4-byte fields of a column that are
-/// kept in shared memory.
+/// kept in shared memory; `finds_tiles` says whether the producer finds the tiles that are walked.
 pub(crate) fn hopper_gradient(
     shape: Shape,
     target: Target,
     of: GradientOf,
     column_fields: usize,
+    finds_tiles: bool,
 ) -> Result<HopperGradientTiles, &'static str> {
     half_on_hopper(shape, target)?;
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
@@ -167,8 +178,9 @@ pub(crate) fn hopper_gradient(
     };
     let rings = STAGES * (tile(block_columns, head) + block_columns * 4 * column_fields)
         + grad_stages * tile(block_columns, value);
-    let barriers = 4 * 8 + (STAGES + grad_stages) * BARRIER_BYTES_OF_STAGE + 8;
-    let shared_memory = tile(block_rows, own) + rings + barriers + WORK_BYTES;
+    let walk = if finds_tiles { WALK_BYTES } else { 0 };
+    let barriers = 4 * 8 + (STAGES + grad_stages) * BARRIER_BYTES_OF_STAGE + 8 + walk;
+    let shared_memory = tile(block_rows, own) + rings + barriers + work_bytes(shape);
     if shared_memory > target.shared_memory_per_block() {
         return Err("its tiles need more shared memory than a block has");
     }
@@ -197,8 +209,18 @@ mod tests {
                     let shape = Shape::new(element, head_dim, value_dim).unwrap();
                     let is_wide = head_dim.max(value_dim) > 128;
                     let needs = match is_wide {
-                        true => HopperBackwardNeeds { query_fields: 2, relative_fields: 1, sums_diagonals: false },
-                        false => HopperBackwardNeeds { query_fields: 4, relative_fields: 2, sums_diagonals: true },
+                        true => HopperBackwardNeeds {
+                            query_fields: 2,
+                            relative_fields: 1,
+                            sums_diagonals: false,
+                            finds_tiles: true,
+                        },
+                        false => HopperBackwardNeeds {
+                            query_fields: 4,
+                            relative_fields: 2,
+                            sums_diagonals: true,
+                            finds_tiles: true,
+                        },
                     };
                     let tiles = hopper_backward(shape, Target::Sm90a, needs).unwrap();
                     assert_eq!(tiles.with_values, !is_wide);

@@ -1,6 +1,6 @@
 //! Planning: which tiles a lowered variant is computed in, for a shape on a target.
 //!
-//! The portable schedule runs on every GPU from compute capability 8.0, and takes packed batches: `mma.sync` products in registers, tiles copied with
+//! The portable schedule runs on every GPU from compute capability 8.0: `mma.sync` products in registers, tiles copied with
 //! `cp.async` into a ring in shared memory, one kernel forward and a recomputing backward of separate passes for dq and for
 //! dk and dv, so that no gradient needs an atomic addition. The Hopper schedule ([`hopper`], [`hopper_backward`]) has one pass
 //! for all three, of blocks that add to dq in turn.
@@ -18,7 +18,7 @@ pub use portable::{Pass, Tiles};
 pub use shape::{ElementType, Shape};
 pub use target::Target;
 
-pub(crate) use hopper::{HopperNeeds, HopperTiles, hopper_choices, hopper_forward, relative_copy_bytes};
+pub(crate) use hopper::{HopperNeeds, HopperTiles, hopper_choices, hopper_forward, relative_copy_bytes, work_bytes};
 pub(crate) use hopper_backward::{
     DIAGONALS, GradientOf, HopperBackwardNeeds, HopperBackwardTiles, HopperGradientTiles, hopper_backward,
     hopper_gradient,

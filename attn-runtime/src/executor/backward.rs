@@ -5,6 +5,7 @@
 use attn_dsl::cuda::{Argument, Length, RowArray, TensorRole};
 
 use super::compiled::Compiled;
+use super::extremes::extremes_grid;
 use super::pack::Bindings;
 use super::{HEADS_IN_TURNS, KernelExecutor, bind_call, key_head_group};
 use crate::attention::Gradients;
@@ -65,9 +66,12 @@ impl KernelExecutor {
             bindings.query_grad_sums = Some(sums.address());
             bindings.query_grad_turns = turns.as_ref().map(|memory| memory.address());
         }
+        let mut _memory = self.bind_extremes(&mut bindings, call, &kernels)?;
+        _memory.extend(self.bind_sequence_maps(&mut bindings, &kernels, problem)?);
         parameter_gradients.bind(&mut bindings);
         for compiled in kernels.iter() {
-            let grid = parameter_gradients.grid(compiled, problem).unwrap_or_else(|| self.grid(compiled, problem));
+            let own_grid = parameter_gradients.grid(compiled, problem).or_else(|| extremes_grid(compiled, call));
+            let grid = own_grid.unwrap_or_else(|| self.grid(compiled, problem));
             self.launch(call, compiled, grid, &bindings)?;
         }
         let parameters = parameter_gradients.finish(self, call)?;
@@ -84,7 +88,12 @@ impl KernelExecutor {
         };
         let Some((tile, block_q)) = kernels.iter().find_map(find) else { return Ok(None) };
         let in_turn = kernels.iter().any(|compiled| compiled.source.arguments.contains(&Argument::QueryGradTurns));
-        let tiles = problem.q_len.div_ceil(block_q.max(1)) * problem.heads * problem.batch;
+        let block_q = block_q.max(1);
+        let tiles = match problem.packing {
+            // every sequence's last tile may be one that is not whole
+            Some(packing) => (problem.q_len / block_q + packing.sequences) * problem.heads,
+            None => problem.q_len.div_ceil(block_q) * problem.heads * problem.batch,
+        };
         let (name, bytes) = ("sums of dq", tiles * tile * DType::F32.size());
         let sums = if in_turn { self.machine.allocate(name, bytes) } else { self.machine.zeroed(name, bytes) }?;
         let turns = in_turn.then(|| self.machine.zeroed("turns of the sums of dq", tiles * DType::I32.size()));

@@ -57,7 +57,11 @@ impl KernelExecutor {
             let of_pairs = match kind {
                 GradientKind::Dense => None,
                 _ if !written(&Argument::Partial(id)) => {
-                    tile_partial(kernels, id).map(|(block_kv, warps)| kv_len.div_ceil(block_kv) * warps)
+                    let places = |block: usize| match packing.filter(|_| !sums_by_position(parameter)) {
+                        Some(packing) => kv_len / block + packing.sequences,
+                        None => kv_len.div_ceil(block),
+                    };
+                    tile_partial(kernels, id).map(|(block_kv, warps)| places(block_kv) * warps)
                 }
                 GradientKind::Row => Some(q_len),
                 GradientKind::Column => Some(kv_len),

@@ -9,6 +9,7 @@
 mod align;
 mod backward;
 mod compiled;
+mod extremes;
 mod forward;
 mod gradients;
 mod pack;
@@ -115,6 +116,13 @@ impl KernelExecutor {
             // every sequence's last tile may be one that is not whole
             let places = |total: usize, block: u32| total / block.max(1) as usize + sequences;
             match source.kind {
+                KernelKind::SequenceMaps => return [sequences.div_ceil(source.threads as usize), 1, 1],
+                KernelKind::Forward | KernelKind::BackwardQ if source.persistent => {
+                    return self.persistent(places(q_len, source.block_q) * heads);
+                }
+                KernelKind::BackwardKv if source.persistent => {
+                    return self.persistent(places(kv_len, source.block_kv) * kv_heads);
+                }
                 KernelKind::Forward | KernelKind::BackwardQ => return [places(q_len, source.block_q), heads, 1],
                 KernelKind::BackwardKv => return [places(kv_len, source.block_kv), kv_heads, 1],
                 // a row is a tile here, and a block has several
@@ -136,7 +144,8 @@ impl KernelExecutor {
                 [tiles(q_len, source.block_q), heads, batch]
             }
             KernelKind::BackwardKv => [tiles(kv_len, source.block_kv), kv_heads, batch],
-            KernelKind::Extremes(..) => unreachable!("its blocks follow a parameter's shape: see `forward_launches`"),
+            KernelKind::Extremes(..) => unreachable!("its blocks follow a parameter's shape: see `extremes_grid`"),
+            KernelKind::SequenceMaps => unreachable!("a batch that is not packed has no sequences"),
             // these two depend on a parameter's shape: see `gradients`
             KernelKind::Table(_) => [tiles(q_len, source.block_q), 1, batch * heads],
             KernelKind::Dense(_) => [tiles(kv_len, source.block_kv), tiles(q_len, source.block_q), 1],
@@ -169,13 +178,18 @@ impl fmt::Display for CallName<'_> {
     }
 }
 
+/// Bytes of a tensor map.
+const TENSOR_MAP_BYTES: usize = 128;
+
 /// Bytes of keys and values that are meant to stay in the L2 cache while queries of several heads run: of the 50 MB of an H100,
 /// what leaves room for queries and outputs that stream by.
 const CACHED_BYTES: usize = 32 << 20;
 
-/// Heads, over all batches, whose keys and values stay in the L2 cache together.
+/// Heads, over all batches, whose keys and values stay in the L2 cache together; of a packed batch those of a sequence, since sequences
+/// follow one another.
 fn head_group(problem: &Problem) -> usize {
-    let head = problem.kv_len * (problem.head_dim + problem.value_dim) * problem.dtype.size();
+    let keys = problem.packing.map_or(problem.kv_len, |lengths| lengths.max_seqlen_kv);
+    let head = keys * (problem.head_dim + problem.value_dim) * problem.dtype.size();
     let shared = (CACHED_BYTES / head.max(1)).clamp(1, (problem.batch * problem.kv_heads).max(1));
     shared * problem.group()
 }
@@ -188,7 +202,8 @@ const HEADS_IN_TURNS: usize = 4;
 /// Heads of k and v, over all batches, whose queries stay in the L2 cache together, q, do and the sums of dq; at least these.
 fn key_head_group(problem: &Problem, at_least: usize) -> usize {
     let row = (problem.head_dim + problem.value_dim) * problem.dtype.size() + problem.head_dim * DType::F32.size();
-    let head = problem.q_len * row * problem.group();
+    let queries = problem.packing.map_or(problem.q_len, |lengths| lengths.max_seqlen_q);
+    let head = queries * row * problem.group();
     (CACHED_BYTES / head.max(1)).max(at_least).min((problem.batch * problem.kv_heads).max(1))
 }
 
@@ -255,6 +270,27 @@ impl KernelExecutor {
         }
         let memory = self.machine.zeroed("the counter of tiles taken", DType::I32.size())?;
         Ok(self.works_taken.get_or_init(|| memory).address())
+    }
+
+    /// Binds memory for the tensor maps of sequences that kernels of a packed batch have; returns what must live as long.
+    fn bind_sequence_maps(
+        &self,
+        bindings: &mut Bindings<'_>,
+        kernels: &[Compiled],
+        problem: &Problem,
+    ) -> Result<Vec<Box<dyn DeviceMemory>>, Error> {
+        let sequences = problem.packing.map_or(0, |packing| packing.sequences);
+        let mut memory = vec![];
+        for argument in kernels.iter().flat_map(|compiled| &compiled.source.arguments) {
+            let Argument::SequenceMaps(tensors) = argument else { continue };
+            if !bindings.sequence_maps.contains_key(tensors) {
+                let bytes = sequences * tensors.len() * TENSOR_MAP_BYTES;
+                let maps = self.machine.allocate("tensor maps of sequences", bytes)?;
+                bindings.sequence_maps.insert(tensors.clone(), maps.address());
+                memory.push(maps);
+            }
+        }
+        Ok(memory)
     }
 
     /// What every index of an empty parameter reads, where a parameter is empty.

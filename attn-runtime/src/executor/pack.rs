@@ -27,6 +27,8 @@ pub(super) struct Bindings<'a> {
     /// The addresses of the sums of dq and of the turns to add to them.
     pub(super) query_grad_sums: Option<u64>,
     pub(super) query_grad_turns: Option<u64>,
+    /// The addresses of tensor maps of sequences, by their tensors and the rows of their boxes.
+    pub(super) sequence_maps: HashMap<Vec<(TensorRole, u32)>, u64>,
     /// By parameter and axis: the address of the extremes of blocks, and their shape.
     pub(super) extremes: HashMap<(ParameterId, u32), (u64, Vec<usize>)>,
     /// Address, then the strides of b, h, q and kv.
@@ -123,6 +125,9 @@ impl Packed {
             Argument::TensorMap(role, rows) => {
                 let tensor = bindings.tensors.get(role).ok_or_else(missing)?;
                 self.bytes.extend(tensor_map(tensor, *rows, machine)?);
+            }
+            Argument::SequenceMaps(tensors) => {
+                self.words(&[*bindings.sequence_maps.get(tensors).ok_or_else(missing)?]);
             }
             Argument::Rows(row) => self.words(&[*bindings.rows.get(row).ok_or_else(missing)?]),
             Argument::Parameter(id) => {

@@ -83,6 +83,7 @@ impl Block {
         let on_stack = (context.stack_begin..context.stack_end).contains(&map);
         if !on_stack {
             self.check_global(caller, map, 128, GlobalAccess::Read)?;
+            self.check_acquired(caller, map)?;
         }
         // SAFETY: 128 bytes of the thread's own stack, where the kernel's parameters are, or of a live buffer.
         let bytes = unsafe { *(map as *const [u8; 128]) };

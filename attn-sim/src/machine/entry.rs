@@ -323,6 +323,7 @@ pub(crate) extern "C" fn fence(pc: Address, kind: u32) {
             0..=2 => knowledge.published = knowledge.past.clone(),
             3 => knowledge.announced = knowledge.past.clone(),
             5 => block.fence_words(caller),
+            6 => block.release_maps(caller),
             _ => {}
         }
         let step = block.schedule.step;
@@ -388,6 +389,14 @@ pub(crate) extern "C" fn tensor_store(pc: Address, rank: u32, map: Address, from
     // SAFETY: the kernel passes `rank` coordinates.
     let coordinates = unsafe { std::slice::from_raw_parts(at, rank as usize) };
     now(pc, (), |block, caller| block.tensor_store(caller, rank, map, from, coordinates, add != 0));
+}
+
+pub(crate) extern "C" fn tensor_map_replace(pc: Address, map: Address, field: u32, value: u64) {
+    now(pc, (), |block, caller| block.replace_in_map(caller, map, field, value));
+}
+
+pub(crate) extern "C" fn tensor_map_acquire(pc: Address, map: Address) {
+    now(pc, (), |block, caller| block.acquire_map(caller, map));
 }
 
 pub(crate) extern "C" fn bulk_load(pc: Address, to: u32, from: Address, bytes: u32, barrier: u32) {

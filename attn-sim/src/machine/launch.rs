@@ -18,6 +18,7 @@ use super::pending::{Groups, Pending};
 use super::progress::Verdict;
 use super::registers::Registers;
 use super::schedule::Schedule;
+use super::tensor_map::MapUser;
 use super::trace::Trace;
 use super::warp::Collectives;
 use super::wgmma::Warpgroup;
@@ -196,6 +197,7 @@ fn thread(launch: &Arc<GridLaunch>, index: [u32; 3], number: usize, stacks: &mut
         bulk: Groups::default(),
         bulk_writes: Groups::default(),
         words: WordUser::default(),
+        maps: MapUser::default(),
     }
 }
 
@@ -356,6 +358,7 @@ fn ranges(threads: &[usize]) -> String {
 fn at_exit(block: &mut Block) -> Result<(), Raised> {
     block.barriers_at_exit()?;
     block.land_stores_that_were_read()?;
+    block.maps_at_exit()?;
     if let Some((name, by)) = block.pending.unfinished().next() {
         let message = format!("{name} that no thread waited for; shared memory is gone when the block ends");
         return Err(Raised::new(FaultKind::UnfinishedAtExit, by, message));

@@ -27,6 +27,7 @@ mod progress;
 mod registers;
 mod schedule;
 mod shadow;
+mod tensor_map;
 mod trace;
 mod warp;
 mod wgmma;
@@ -47,6 +48,7 @@ use self::pending::{Groups, Pending};
 use self::registers::Registers;
 use self::schedule::Schedule;
 use self::shadow::{Conflict, Event, Operation};
+use self::tensor_map::MapUser;
 use self::trace::Trace;
 use self::warp::Collectives;
 use self::wgmma::Warpgroup;
@@ -155,6 +157,7 @@ pub(crate) struct Thread {
     pub(crate) bulk: Groups,
     pub(crate) bulk_writes: Groups,
     pub(crate) words: WordUser,
+    pub(crate) maps: MapUser,
 }
 
 /// A running block.

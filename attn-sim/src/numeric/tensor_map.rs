@@ -206,6 +206,21 @@ impl TensorMap {
         self.swizzle.apply(absolute_shared_address)
     }
 
+    /// The same map of a tensor that begins elsewhere.
+    pub(crate) fn with_address(&self, address: u64) -> Result<TensorMap, TensorMapError> {
+        check_tensor(self.element, address, &self.extents, &self.strides_bytes)?;
+        Ok(TensorMap { address, ..self.clone() })
+    }
+
+    /// The same map of a tensor that has another extent along an axis.
+    pub(crate) fn with_extent(&self, axis: usize, extent: u64) -> Result<TensorMap, TensorMapError> {
+        let mut changed = self.clone();
+        let rank = self.rank();
+        *changed.extents.get_mut(axis).ok_or(TensorMapError::Rank(rank))? = extent;
+        check_tensor(self.element, self.address, &changed.extents, &self.strides_bytes)?;
+        Ok(changed)
+    }
+
     /// The map as a kernel's argument, in place of the opaque `CUtensorMap`: the layout is the simulator's own, and a GPU
     /// doesn't understand it.
     pub fn to_bytes(&self) -> [u8; 128] {

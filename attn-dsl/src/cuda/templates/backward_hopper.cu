@@ -7,25 +7,7 @@ struct Last { static constexpr bool last = true; };
 
 //% include "diagonals"
 //% endif
-// A tile of keys of one head of k and v; after the last one, a tile of no head.
-struct Work {
-    int kv_tile, kv_head, batch;
-};
-__device__ __forceinline__ void store_work(u32 slot, const Work& work) { store_shared_16(slot, make_int4(work.kv_tile, work.kv_head, work.batch, 0)); }
-__device__ __forceinline__ Work load_work(u32 slot) {
-    const uint4 work = load_shared_16(slot);
-    return {(int)work.x, (int)work.y, (int)work.z};
-}
-// Heads are taken in groups whose queries fit the L2 cache, and within a group tile after tile of all its heads: what runs at a time
-// reads the same queries, and@{ " under this mask the first keys, which the most queries see, go first" if longest_first else " neighbouring tiles of keys of one head start at different times" }.
-__device__ __forceinline__ Work work_at(const Arguments& arguments, int number) {
-    const int tiles = (arguments.kv_len + BLOCK_KV - 1) / BLOCK_KV, kv_heads = arguments.heads / arguments.group;
-    if (number >= tiles * kv_heads * arguments.batches) return {0, -1, 0};
-    const int first = number / (tiles * arguments.kv_head_group) * arguments.kv_head_group;   // of the group, over all batches
-    const int heads = min(arguments.kv_head_group, arguments.batches * kv_heads - first), rest = number - first * tiles;
-    const int head = first + rest % heads;
-    return {rest / heads, head % kv_heads, head / kv_heads};
-}
+//% include "backward_work"
 // Tiles of queries that see keys of a tile, the last ones first: [first, last).
 struct QueryTiles {
     int first, last;
@@ -34,22 +16,33 @@ __device__ __forceinline__ QueryTiles query_tiles_of(const Range& range) { retur
 __device__ __forceinline__ Range live_queries_of_tile(const Arguments& arguments, const Tile& tile, int kv_tile) {
     return live_queries_of(arguments, tile, kv_tile * BLOCK_KV, kv_tile * BLOCK_KV + BLOCK_KV);
 }
+//% if tile_mask
+//% include "walk"
+//% endif
 
 // ---------------------------------------------------------------- kernel
+//% if wide
+// A block stays on its multiprocessor and computes tile after tile of keys, each the next that no block has taken. It walks the
+// queries that see the tile: s^T = k q^T, dp^T = v do^T, dk += ds^T q, transposed, so that the gradients of weights are A of the next
+// product without leaving registers; they pass through shared memory for dq = ds k as well. dv is another kernel's: there are no
+// registers for it beside dk, and shared memory has room for one tile of q and of do. do is loaded while dk and dq are computed, q
+// while dq is.
+//% else
 // A block stays on its multiprocessor and computes tile after tile of keys, each the next that no block has taken. It walks the
 // queries that see the tile: everything transposed, so that weights and their gradients are A of the next products without leaving
 // registers: s^T = k q^T, dp^T = v do^T, dv += p^T do, dk += ds^T q. Only ds passes through shared memory, for dq = ds k.
+//% endif
 //% if deterministic
-// Every tile of dq is a sum over tiles of keys: blocks add to it in the order of the tiles. They wait for works with lower numbers alone,
+// Every tile of dq is a sum over tiles of keys@{ " with a live pair" if skips else "" }: blocks add to it in the order of the tiles. They wait for works with lower numbers alone,
 // which other blocks have taken before.
 //% endif
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-attn_backward(const __grid_constant__ Arguments arguments) {
+@{ entry }(const __grid_constant__ Arguments arguments) {
     extern __shared__ __align__(1024) unsigned char shared[];
     const u32 k_tile = shared_address(shared), v_tile = k_tile + K_TILE_BYTES;
     const u32 q_ring = v_tile + V_TILE_BYTES, do_ring = q_ring + STAGES * Q_TILE_BYTES;
-    const u32 ds_ring = do_ring + STAGES * DO_TILE_BYTES, dq_tile = ds_ring + STAGES * DS_TILE_BYTES;
-    //% set free = "dq_tile + DQ_TILE_BYTES"
+    const u32 ds_ring = do_ring + STAGES * DO_TILE_BYTES, @{ "dq_part" if wide else "dq_tile" } = ds_ring + STAGES * DS_TILE_BYTES;
+    //% set free = "dq_part + DQ_PART_BYTES" if wide else "dq_tile + DQ_TILE_BYTES"
     //% if stage_queries
     const u32 query_ring = @{ free };
     //% set free = "query_ring + STAGES * QUERY_RING_BYTES"
@@ -71,6 +64,9 @@ attn_backward(const __grid_constant__ Arguments arguments) {
     //% else
     const u32 work_slot = do_empty + 8 * STAGES;
     //% endif
+    //% if tile_mask
+    const u32 walk = work_slot + @{ "32" if packed else "16" };   // a ring of tiles of queries, and its barriers
+    //% endif
 
     if (threadIdx.x == 0) {
         mbarrier_init(kv_full, 1), mbarrier_init(kv_empty, 1);
@@ -80,16 +76,24 @@ attn_backward(const __grid_constant__ Arguments arguments) {
         //% if tables
         for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(ds_full + 8 * stage, 4 * CONSUMERS), mbarrier_init(ds_empty + 8 * stage, QUERY_WARPS);
         //% endif
+        //% if tile_mask
+        for (int stage = 0; stage < WALK_STAGES; ++stage) mbarrier_init(walk + WALK_FULL + 8 * stage, 1), mbarrier_init(walk + WALK_EMPTY + 8 * stage, @{ "1 + " if skips else "" }@{ "QUERY_WARPS + " if skips and by_query else "" }4 * CONSUMERS);
+        //% endif
         mbarrier_init_fence();
     }
     __syncthreads();
 
+    //% if not packed
     const int q_len = arguments.q_len, kv_len = arguments.kv_len, q_tiles = (q_len + BLOCK_Q - 1) / BLOCK_Q;
+    //% endif
     // the number of a warpgroup is the same in all of a warp, which lets descriptors live in uniform registers
     const int warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0), lane = threadIdx.x % 32;
     if (warpgroup == 0) {   // ---------------------------------------- producer
         registers_release<PRODUCER_REGISTERS>();
         const int role = __shfl_sync(~0u, threadIdx.x / 32, 0);
+        //% if tile_mask or packed or wide
+        //% include "backward_loader"
+        //% else
         if (role == 0) {   // copies tiles
             if (elect_one()) {
                 const int works = (kv_len + BLOCK_KV - 1) / BLOCK_KV * (arguments.heads / arguments.group) * arguments.batches;
@@ -124,62 +128,8 @@ attn_backward(const __grid_constant__ Arguments arguments) {
             }
             return;
         }
-        if (role == 1) {   // adds finished tiles of dq to global memory
-            auto may_write = [&] {
-                for (int w = 0; w < CONSUMERS; ++w) named_barrier_arrive(DQ_EMPTY + w, DQ_THREADS);
-            };
-            may_write();
-            for (u32 parity = 0;; parity ^= 1) {
-                mbarrier_wait(work_full, parity);
-                const Work work = load_work(work_slot);
-                __syncwarp();
-                if (lane == 0) mbarrier_arrive(work_empty);
-                if (work.kv_head < 0) break;
-                for (int head = work.kv_head * arguments.group; head < (work.kv_head + 1) * arguments.group; ++head) {
-                    const Tile tile = load_tile_values(arguments, work.batch, head);
-                    const QueryTiles tiles = query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile));
-                    //% if deterministic
-                    // the tile of keys before adds to these, and before this one
-                    const QueryTiles before = work.kv_tile == 0 ? QueryTiles{0, 0} : query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile - 1));
-                    //% endif
-                    const i64 first_tile = ((i64)work.batch * arguments.heads + head) * q_tiles;
-                    for (int q_tile = tiles.last - 1; q_tile >= tiles.first; --q_tile) {
-                        for (int w = 0; w < CONSUMERS; ++w) named_barrier_sync(DQ_FULL + w, DQ_THREADS);
-                        if (elect_one()) {
-                            float* to = arguments.dq_sums + (first_tile + q_tile) * (DQ_TILE_BYTES / 4);
-                            //% if deterministic
-                            int* turn = arguments.dq_turns + first_tile + q_tile;
-                            if (q_tile >= before.first && q_tile < before.last) {
-                                while (load_acquire(turn) != work.kv_tile);
-                                publish_global();
-                                bulk_add(to, dq_tile, DQ_TILE_BYTES);
-                            } else {
-                                bulk_store(to, dq_tile, DQ_TILE_BYTES);   // the first to come
-                            }
-                            //% else
-                            bulk_add(to, dq_tile, DQ_TILE_BYTES);
-                            //% endif
-                            tensor_store_commit();
-                            tensor_store_wait();
-                        }
-                        __syncwarp();
-                        may_write();
-                        //% if deterministic
-                        if (elect_one()) {
-                            bulk_wait();
-                            publish_global();
-                            store_release(arguments.dq_turns + first_tile + q_tile, work.kv_tile + 1);
-                        }
-                        __syncwarp();
-                        //% endif
-                    }
-                }
-            }
-            //% if not deterministic
-            if (elect_one()) bulk_wait();
-            //% endif
-            return;
-        }
+        //% endif
+        //% include "backward_writer"
         //% if by_query or tables
         //% include "query_warps"
         //% endif
@@ -190,12 +140,14 @@ attn_backward(const __grid_constant__ Arguments arguments) {
     registers_acquire<CONSUMER_REGISTERS>();
     const int consumer = warpgroup - 1, group_row = consumer * 64, warp_row = group_row + threadIdx.x / 32 % 4 * 16;
     // sums that live as long as a tile of keys; what belongs to a tile of queries is declared where it is computed
+    //% if not wide
     float dv[padded(VALUE_DIM) / 2];
     u32 p_packed[BLOCK_Q / 4];
+    //% endif
     float dk[padded(HEAD_DIM) / 2];
     u32 ds_packed[BLOCK_Q / 4];
     auto issue_scores = [&](float (&s)[BLOCK_Q / 2], int stage) {   // s^T = k q^T
-        const u64 k = tile_descriptor(k_tile + group_row * CHUNK_ROW_BYTES, KV_CHUNK_BYTES), q = tile_descriptor(q_ring + stage * Q_TILE_BYTES, Q_CHUNK_BYTES);
+        const u64 k = tile_descriptor(@{ "uniform(" if wide else "" }k_tile + group_row * CHUNK_ROW_BYTES@{ ")" if wide else "" }, KV_CHUNK_BYTES), q = tile_descriptor(@{ "uniform(" if wide else "" }q_ring + stage * Q_TILE_BYTES@{ ")" if wide else "" }, Q_CHUNK_BYTES);
         pin(s);
         wgmma_begin();
 #pragma unroll
@@ -203,7 +155,7 @@ attn_backward(const __grid_constant__ Arguments arguments) {
         wgmma_commit();
     };
     auto issue_dp = [&](float (&dp)[BLOCK_Q / 2], int stage) {   // dp^T = v do^T
-        const u64 v = tile_descriptor(v_tile + group_row * CHUNK_ROW_BYTES, KV_CHUNK_BYTES), output_grad = tile_descriptor(do_ring + stage * DO_TILE_BYTES, Q_CHUNK_BYTES);
+        const u64 v = tile_descriptor(@{ "uniform(" if wide else "" }v_tile + group_row * CHUNK_ROW_BYTES@{ ")" if wide else "" }, KV_CHUNK_BYTES), output_grad = tile_descriptor(@{ "uniform(" if wide else "" }do_ring + stage * DO_TILE_BYTES@{ ")" if wide else "" }, Q_CHUNK_BYTES);
         pin(dp);
         wgmma_begin();
 #pragma unroll
@@ -211,7 +163,7 @@ attn_backward(const __grid_constant__ Arguments arguments) {
         wgmma_commit();
     };
     auto issue_dk = [&](int stage) {   // dk += ds^T q
-        const u64 q = tile_descriptor(q_ring + stage * Q_TILE_BYTES, Q_CHUNK_BYTES);
+        const u64 q = tile_descriptor(@{ "uniform(" if wide else "" }q_ring + stage * Q_TILE_BYTES@{ ")" if wide else "" }, Q_CHUNK_BYTES);
         pin(dk);
         wgmma_begin();
 #pragma unroll
@@ -221,6 +173,29 @@ attn_backward(const __grid_constant__ Arguments arguments) {
         }
         wgmma_commit();
     };
+    //% if wide
+    auto issue_dq = [&](float (&dq)[2 * DQ_REGISTERS], int round) {   // dq = ds k: 64 columns of this warpgroup's
+        const u64 a = tile_descriptor(uniform(ds_ring), Q_CHUNK_BYTES), k = tile_descriptor(uniform(k_tile + (round * CONSUMERS + consumer) * KV_CHUNK_BYTES), KV_CHUNK_BYTES);
+        pin(dq);
+        wgmma_begin();
+#pragma unroll
+        for (int i = 0; i < BLOCK_KV / 16; ++i) multiply_transposed(dq, a + column_step(i, Q_CHUNK_BYTES), k + row_step(i), i != 0);
+        wgmma_commit();
+    };
+    auto leave = [&](const float (&dq)[2 * DQ_REGISTERS]) {   // two parts, one after the other
+#pragma unroll
+        for (int part = 0; part < 2; ++part) {
+            named_barrier_sync(DQ_EMPTY + consumer, DQ_THREADS);
+#pragma unroll
+            for (int i = 0; i < DQ_REGISTERS / 4; ++i) {
+                const int r = part * DQ_REGISTERS + 4 * i;
+                store_shared_16(dq_part + (consumer * DQ_REGISTERS / 4 + i) * 2048 + threadIdx.x % 128 * 16, make_int4(__float_as_int(dq[r]), __float_as_int(dq[r + 1]), __float_as_int(dq[r + 2]), __float_as_int(dq[r + 3])));
+            }
+            publish_shared();
+            named_barrier_arrive(DQ_FULL + consumer, DQ_THREADS);
+        }
+    };
+    //% else
     auto issue_dq = [&](float (&dq)[DQ_REGISTERS], u32 ds) {   // dq = ds k: this warpgroup's @{ "rows" if dq_by_rows else "columns" }
         const u64 a = tile_descriptor(ds@{ " + group_row * CHUNK_ROW_BYTES" if dq_by_rows else "" }, Q_CHUNK_BYTES), k = tile_descriptor(k_tile@{ "" if dq_by_rows else " + consumer * KV_CHUNK_BYTES" }, KV_CHUNK_BYTES);
         pin(dq);
@@ -240,6 +215,7 @@ attn_backward(const __grid_constant__ Arguments arguments) {
         }
         wgmma_commit();
     };
+    //% endif
     auto release = [&](u32 empty) {   // the whole warpgroup has waited for its products: one thread can speak for it
         if (threadIdx.x % 128 == 0) mbarrier_arrive(empty);
     };
@@ -256,7 +232,15 @@ attn_backward(const __grid_constant__ Arguments arguments) {
 
     //% endif
     RingPlace place = {0, 0};   // of the tile of queries: in all rings the same
+    //% if tile_mask
+    RingPlace walk_place = {0, 0};
+    //% endif
+    //% if not wide
     u32 ds_tile = ds_ring;
+    //% endif
+    //% if packed
+    int sequence = -1;   // whose tensor maps are known
+    //% endif
     for (u32 parity = 0;; parity ^= 1) {
         mbarrier_wait(work_full, parity);
         const Work work = load_work(work_slot);
@@ -264,17 +248,24 @@ attn_backward(const __grid_constant__ Arguments arguments) {
         if (lane == 0) mbarrier_arrive(work_empty);
         if (work.kv_head < 0) break;
         const int kv_begin = work.kv_tile * BLOCK_KV, kv_head = work.kv_head, batch = work.batch;
+        //% if packed
+        const int q_len = work.q_len, kv_len = work.kv_len;
+        //% endif
         const int first_kv = kv_begin + warp_row + lane / 4;   // this thread's keys: first_kv + 8 r
+        //% if not wide
 #pragma unroll
         for (int i = 0; i < padded(VALUE_DIM) / 2; ++i) dv[i] = 0.f;
+        //% endif
 #pragma unroll
         for (int i = 0; i < padded(HEAD_DIM) / 2; ++i) dk[i] = 0.f;
         mbarrier_wait(kv_full, parity);
 
         for (int head = kv_head * arguments.group; head < (kv_head + 1) * arguments.group; ++head) {
-            const Tile tile = load_tile_values(arguments, batch, head);
+            const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
+            //% if not tile_mask
             const Range range = live_queries_of_tile(arguments, tile, work.kv_tile);
             const QueryTiles tiles = query_tiles_of(range);
+            //% endif
             auto key_at = [&](int kv) { kv = min(kv, kv_len - 1); return load_key(arguments, tile, kv, (float)kv); };
             const Key key[2] = {key_at(first_kv), key_at(first_kv + 8)};
             //% for parameter in sums
@@ -288,7 +279,12 @@ attn_backward(const __grid_constant__ Arguments arguments) {
             // tiles all of whose pairs are live
             const int full_first = kv_begin + BLOCK_KV <= kv_len ? (range.full_begin + BLOCK_Q - 1) / BLOCK_Q : tiles.last, full_last = range.full_end / BLOCK_Q;
             //% endif
+            //% if tile_mask
+            WalkedTile walked = take_walked(walk, walk_place);
+            int q_tile = walked.tile;
+            //% else
             int q_tile = tiles.last - 1;
+            //% endif
             // whether the pair of register i is live; `seen` are the queries that see this thread's keys
             auto is_live_at = [&](int i, int first_q, const Range (&seen)[2], const Query& query, const Key& key) {
                 const int column = i / 4 * 8 + i % 2, r = i / 2 % 2;
@@ -383,113 +379,17 @@ attn_backward(const __grid_constant__ Arguments arguments) {
                 }
             };
             //% endif
-            auto pack_weights = [&](const float (&s)[BLOCK_Q / 2]) {
-#pragma unroll
-                for (int i = 0; i < BLOCK_Q / 4; ++i) p_packed[i] = pack(s[2 * i], s[2 * i + 1]);
-            };
-            auto store_ds = [&](const float (&dp)[BLOCK_Q / 2]) {   // as a tile of queries
-                //% if tables
-                mbarrier_wait(ds_empty + 8 * place.stage, place.parity ^ 1);
-                //% endif
-#pragma unroll
-                for (int i = 0; i < BLOCK_Q / 4; ++i) ds_packed[i] = pack(dp[2 * i], dp[2 * i + 1]);
-#pragma unroll
-                for (int i = 0; i < BLOCK_Q / 16; ++i) {
-                    const u32 matrices[4] = {ds_packed[4 * i], ds_packed[4 * i + 1], ds_packed[4 * i + 2], ds_packed[4 * i + 3]};
-                    store_matrix_x4_transposed(tile_address(ds_tile, Q_CHUNK_BYTES, i * 16 + lane / 16 * 8 + lane % 8, warp_row + lane / 8 % 2 * 8), matrices);
-                }
-                publish_shared();
-                //% if tables
-                __syncwarp();
-                if (lane == 0) mbarrier_arrive(ds_full + 8 * place.stage);
-                //% endif
-            };
-
-            auto compute_scores = [&](float (&s)[BLOCK_Q / 2]) {
-                mbarrier_wait(q_full + 8 * place.stage, place.parity);
-                issue_scores(s, place.stage);
-            };
-            float s[BLOCK_Q / 2];
-            // the scores of the next tile are computed while this one's gradients leave
-            auto step = [&](auto after) {
-                const int stage = place.stage;
-                const bool partial = @{ "true" if residual else "q_tile < full_first || q_tile >= full_last" };
-                float dp[BLOCK_Q / 2];
-                mbarrier_wait(do_full + 8 * stage, place.parity);
-                issue_dp(dp, stage);
-                //% if split
-                if (partial) weigh(s, stage, Partial{});
-                else weigh(s, stage, Full{});
-                //% if early_weights
-                pack_weights(s);
-                //% endif
-                wgmma_wait<0>();
-                pin(dp);
-                //% if early_weights
-                issue_dv(stage);
-                //% endif
-                if (partial) differentiate(s, dp, stage, Partial{});
-                else differentiate(s, dp, stage, Full{});
-                //% else
-                wgmma_wait<0>();
-                pin(dp);
-                if (partial) weigh(s, dp, stage, Partial{});
-                else weigh(s, dp, stage, Full{});
-                //% if early_weights
-                pack_weights(s);
-                issue_dv(stage);
-                //% endif
-                //% endif
-                //% if early_weights
-                wgmma_wait<0>();   // dv
-                pin(dv);
-                release(do_empty + 8 * stage);
-                store_ds(dp);
-                //% else
-                pack_weights(s);
-                store_ds(dp);
-                issue_dv(stage);
-                //% endif
-                advance(place, STAGES);
-                --q_tile;
-                //% if early_weights
-                if constexpr (!decltype(after)::last) compute_scores(s);
-                //% endif
-                named_barrier_sync(ALL_CONSUMERS, 128 * CONSUMERS);   // ds is whole, and all have read what varies by query
-                float dq[DQ_REGISTERS];
-                issue_dq(dq, ds_tile);
-                issue_dk(stage);
-                wgmma_wait<1>();   // all but dk
-                pin(dq);
-                //% if not early_weights
-                pin(dv);
-                release(do_empty + 8 * stage);
-                //% endif
-                named_barrier_sync(DQ_EMPTY + consumer, DQ_THREADS);
-#pragma unroll
-                for (int i = 0; i < DQ_REGISTERS / 4; ++i) store_shared_16(dq_tile + (consumer * DQ_REGISTERS / 4 + i) * 2048 + threadIdx.x % 128 * 16, make_int4(__float_as_int(dq[4 * i]), __float_as_int(dq[4 * i + 1]), __float_as_int(dq[4 * i + 2]), __float_as_int(dq[4 * i + 3])));
-                publish_shared();
-                named_barrier_arrive(DQ_FULL + consumer, DQ_THREADS);
-                ds_tile = ds_tile == ds_ring ? ds_ring + DS_TILE_BYTES : ds_ring;
-                wgmma_wait<0>();   // dk
-                pin(dk);
-                release(q_empty + 8 * stage);
-                //% if early_weights
-                pin(s);
-                //% else
-                if constexpr (!decltype(after)::last) {
-                    compute_scores(s);
-                    wgmma_wait<0>();
-                    pin(s);
-                }
-                //% endif
-            };
-            if (tiles.first < tiles.last) {
+            //% if wide
+            //% include "backward_wide_step"
+            //% else
+            //% include "backward_step"
+            //% endif
+            if (@{ "q_tile >= 0" if tile_mask else "tiles.first < tiles.last" }) {
                 compute_scores(s);
                 wgmma_wait<0>();
                 pin(s);
 #pragma unroll 1
-                while (q_tile > tiles.first) step(More{});
+                while (@{ "!walked.last" if tile_mask else "q_tile > tiles.first" }) step(More{});
                 step(Last{});
             }
             //% if sums
@@ -500,11 +400,11 @@ attn_backward(const __grid_constant__ Arguments arguments) {
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
                 const float sum = quad_sum(grad_@{ parameter.name }[r]);
-                if (lane % 4 == 0 && first_kv + 8 * r < kv_len) arguments.grad_@{ parameter.name }[row * kv_len + first_kv + 8 * r] = sum;
+                if (lane % 4 == 0 && first_kv + 8 * r < kv_len) arguments.grad_@{ parameter.name }[row * @{ "arguments.max_seqlen_kv" if packed else "kv_len" } + first_kv + 8 * r] = sum;
             }
             //% else
             const float sum_@{ parameter.name } = warp_sum(grad_@{ parameter.name });
-            if (lane == 0) arguments.grad_@{ parameter.name }[(row * ((kv_len + BLOCK_KV - 1) / BLOCK_KV) + work.kv_tile) * (4 * CONSUMERS) + warp_row / 16] = sum_@{ parameter.name };
+            if (lane == 0) arguments.grad_@{ parameter.name }[@{ parameter.tile } * (4 * CONSUMERS) + warp_row / 16] = sum_@{ parameter.name };
             //% endif
             //% endfor
             //% endif
@@ -512,11 +412,11 @@ attn_backward(const __grid_constant__ Arguments arguments) {
 
         // ---------------------------------------------------------------- epilogue
         //% if product_grad_scale and not scale_pairs
-        const float scale = product_grad_scale(load_tile_values(arguments, batch, kv_head * arguments.group));
+        const float scale = product_grad_scale(load_tile_values(arguments, batch, kv_head * arguments.group@{ lengths }));
 #pragma unroll
         for (int i = 0; i < padded(HEAD_DIM) / 2; ++i) dk[i] *= scale;
         //% endif
-        named_barrier_sync(ALL_CONSUMERS, 128 * CONSUMERS);   // all have used k and v: gradients take their places
+        named_barrier_sync(ALL_CONSUMERS, 128 * CONSUMERS);   // @{ "all have used k: its gradient takes its place" if wide else "all have used k and v: gradients take their places" }
         auto store_rows = [&](const auto& gradient, u32 tile) {
 #pragma unroll
             for (int c = 0; c < sizeof(gradient) / 32; ++c) {
@@ -527,12 +427,21 @@ attn_backward(const __grid_constant__ Arguments arguments) {
             }
         };
         store_rows(dk, k_tile);
+        //% if not wide
         store_rows(dv, v_tile);
+        //% endif
         publish_shared();
         named_barrier_sync(ALL_CONSUMERS, 128 * CONSUMERS);
         if (threadIdx.x == 128) {
-            for (int c = 0; c < chunks(HEAD_DIM); ++c) tensor_store(&arguments.k_grad_map, k_tile + c * KV_CHUNK_BYTES, c * CHUNK_COLUMNS, kv_begin, kv_head, batch);
-            for (int c = 0; c < chunks(VALUE_DIM); ++c) tensor_store(&arguments.v_grad_map, v_tile + c * KV_CHUNK_BYTES, c * CHUNK_COLUMNS, kv_begin, kv_head, batch);
+            //% if packed
+            const TensorMap* maps = arguments.sequence_maps + batch * MAPS;
+            if (batch != sequence) acquire_map(@{ k_grad_map })@{ "" if wide else ", acquire_map(" ~ v_grad_map ~ ")" };
+            sequence = batch;
+            //% endif
+            for (int c = 0; c < chunks(HEAD_DIM); ++c) tensor_store(@{ k_grad_map }, k_tile + c * KV_CHUNK_BYTES, c * CHUNK_COLUMNS, kv_begin, kv_head, @{ map_batch });
+            //% if not wide
+            for (int c = 0; c < chunks(VALUE_DIM); ++c) tensor_store(@{ v_grad_map }, v_tile + c * KV_CHUNK_BYTES, c * CHUNK_COLUMNS, kv_begin, kv_head, @{ map_batch });
+            //% endif
             tensor_store_commit();
             tensor_store_wait();
             mbarrier_arrive(kv_empty);

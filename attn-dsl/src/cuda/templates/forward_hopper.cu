@@ -1,34 +1,7 @@
 // Tiles all of whose pairs are live, and others: code for them is made apart.
 struct Full { static constexpr bool partial = false; };
 struct Partial { static constexpr bool partial = true; };
-// A tile of queries of one head; after the last one, a tile of no head.
-struct Work {
-    int q_begin, head, batch;
-};
-__device__ __forceinline__ void store_work(u32 slot, const Work& work) { store_shared_16(slot, make_int4(work.q_begin, work.head, work.batch, 0)); }
-__device__ __forceinline__ Work load_work(u32 slot) {
-    const uint4 work = load_shared_16(slot);
-    return {(int)work.x, (int)work.y, (int)work.z};
-}
-//% if longest_first
-// Heads are taken in groups whose keys and values fit the L2 cache. Under this mask the last queries see the most keys: within a
-// group they go first, so that what is left at the end is short.
-//% else
-// Tile after tile of one head, then of the next: those that run at a time read the same keys and values.
-//% endif
-__device__ __forceinline__ Work work_at(const Arguments& arguments, int number) {
-    const int tiles = (arguments.q_len + BLOCK_Q - 1) / BLOCK_Q;
-    if (number >= tiles * arguments.heads * arguments.batches) return {0, -1, 0};
-    //% if longest_first
-    const int first = number / (tiles * arguments.head_group) * arguments.head_group;   // of the group, over all batches
-    const int heads = min(arguments.head_group, arguments.batches * arguments.heads - first), rest = number - first * tiles;
-    const int head = first + rest % heads;
-    return {(tiles - 1 - rest / heads) * BLOCK_Q, head % arguments.heads, head / arguments.heads};
-    //% else
-    const int head = number / tiles;
-    return {number % tiles * BLOCK_Q, head % arguments.heads, head / arguments.heads};
-    //% endif
-}
+//% include "forward_hopper_work"
 
 // ---------------------------------------------------------------- kernel
 // A block stays on its multiprocessor and computes tile after tile of queries: its first has the block's number, every further one
@@ -61,10 +34,13 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     //% if keys
     const u32 key_full = v_empty + 8 * STAGES, key_empty = key_full + 8 * STAGES, work_slot = key_empty + 8 * STAGES;
     //% if relatives
-    const u32 relative_ring = work_slot + 16;
+    const u32 relative_ring = work_slot + @{ work_bytes };
     //% endif
     //% else
     const u32 work_slot = v_empty + 8 * STAGES;
+    //% endif
+    //% if tile_mask
+    const u32 live_tile_slots = work_slot + @{ work_bytes - 16 };
     //% endif
 
     if (threadIdx.x == 0) {
@@ -84,132 +60,23 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     //% endif
     __syncthreads();
 
+    //% if packed
+    const int works = (arguments.total_q / BLOCK_Q + arguments.sequences) * arguments.heads;
+    //% else
     const int q_len = arguments.q_len, kv_len = arguments.kv_len;
     const int works = (q_len + BLOCK_Q - 1) / BLOCK_Q * arguments.heads * arguments.batches;
+    //% endif
     // the number of a warpgroup is the same in all of a warp, which lets descriptors live in uniform registers
     const int warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0), lane = threadIdx.x % 32;
     if (warpgroup == 0) {   // ---------------------------------------- producer
         registers_release<PRODUCER_REGISTERS>();
-        if (threadIdx.x < 32) {
-            if (elect_one()) {
-                RingPlace place = {0, 1};   // fresh stages are empty
-                u32 q_parity = 1;
-                for (int number = blockIdx.x;; number = gridDim.x + count_up(arguments.works_taken, works - 1)) {
-                    const Work work = work_at(arguments, number);
-                    // consumers learn what to do with the queries
-                    auto publish = [&](u32 bytes) {
-                        mbarrier_wait(q_empty, q_parity);
-                        q_parity ^= 1;
-                        store_work(work_slot, work);
-                        mbarrier_arrive_expect(q_full, bytes);
-                    };
-                    if (work.head < 0) {
-                        publish(0);
-                        break;
-                    }
-                    const int q_begin = work.q_begin, head = work.head, batch = work.batch, kv_head = head / arguments.group;
-                    const Tile tile = load_tile_values(arguments, batch, head);
-                    const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
-                    const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys, the last ones first
-                    if (first >= last) publish(0);
-                    for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
-                        mbarrier_wait(k_empty + 8 * place.stage, place.parity);
-                        mbarrier_arrive_expect(k_full + 8 * place.stage, K_TILE_BYTES);
-                        for (int c = 0; c < chunks(HEAD_DIM); ++c)
-                            tensor_load(k_ring + place.stage * K_TILE_BYTES + c * KV_CHUNK_BYTES, &arguments.k_map, k_full + 8 * place.stage, c * CHUNK_COLUMNS, kv_tile * BLOCK_KV, kv_head, batch, EVICT_LAST);
-                        if (kv_tile == last - 1) {
-                            publish(Q_BYTES);
-                            for (int c = 0; c < chunks(HEAD_DIM); ++c) tensor_load(q_tile + c * Q_CHUNK_BYTES, &arguments.q_map, q_full, c * CHUNK_COLUMNS, q_begin, head, batch, EVICT_FIRST);
-                        }
-                        mbarrier_wait(v_empty + 8 * place.stage, place.parity);
-                        mbarrier_arrive_expect(v_full + 8 * place.stage, V_TILE_BYTES);
-                        for (int c = 0; c < chunks(VALUE_DIM); ++c)
-                            tensor_load(v_ring + place.stage * V_TILE_BYTES + c * KV_CHUNK_BYTES, &arguments.v_map, v_full + 8 * place.stage, c * CHUNK_COLUMNS, kv_tile * BLOCK_KV, kv_head, batch, EVICT_LAST);
-                    }
-                }
-            }
-        }
+        //% if packed or tile_mask
+        //% include "forward_hopper_walk"
+        //% else
+        //% include "forward_hopper_copies"
+        //% endif
         //% if keys
-        else if (threadIdx.x < 32 + 32 * KEY_WARPS) {   // @{ "a warp computes" if key_bias else "three warps compute" } what varies by @{ "key and by distance" if stage_keys and relatives else "distance" if relatives else "key" }
-            RingPlace place = {0, 1};
-            //% if relatives
-            RingPlace previous = {0, 0};   // of the tile before, as its readers see it
-            u32 table = relative_ring, previous_table = relative_ring;
-            //% endif
-            for (u32 q_parity = 0;; q_parity ^= 1) {
-                mbarrier_wait(q_full, q_parity);
-                const Work work = load_work(work_slot);
-                __syncwarp();
-                if (lane == 0) mbarrier_arrive(q_empty);
-                if (work.head < 0) break;
-                const int q_begin = work.q_begin, head = work.head, batch = work.batch;
-                const Tile tile = load_tile_values(arguments, batch, head);
-                const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
-                const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;
-                //% if origin
-                @{ origin_statements }
-                //% endif
-                //% if key_bias
-                constexpr int COLUMNS = (BLOCK_KV + 31) / 32;   // of a lane: lane + 32 i
-                // products take the keys' terms relative to the largest so far: those that count are small numbers, and right
-                const float lowest = -2e9f / tile.exponent_scale;   // what is beyond counts as much: shifts stay near enough to be subtracted
-                float offset = lowest;
-                //% endif
-                for (int kv_tile = last - 1; kv_tile >= first; --kv_tile, advance(place, STAGES)) {
-                    //% if relatives
-                    // There is a table more than stages: it is filled while the others are read. The tile before stands BLOCK_KV
-                    // keys further on: what has the same distance there is copied.
-                    const bool is_first = kv_tile == last - 1;
-                    if (!is_first) mbarrier_wait(key_full + 8 * previous.stage, previous.parity);
-                    for (int i = threadIdx.x - 32; i < RELATIVE_VALUES; i += 32 * KEY_WARPS) {
-                        const int distance = kv_tile * BLOCK_KV - q_begin + i - BLOCK_Q;
-                        if (is_first || i < BLOCK_KV) store_relative(table, i, load_relative(arguments, tile, distance, (float)distance));
-                        else store_relative(table, i, load_relative_at(previous_table, i - BLOCK_KV));
-                    }
-                    previous = {place.stage, place.parity ^ 1};
-                    previous_table = table;
-                    table = next_relative_table(table, relative_ring);
-                    //% endif
-                    //% if stage_keys or key_bias
-                    // positions past the end read what the last one has; nothing of theirs is used
-                    auto position = [&](int column) { return min(kv_tile * BLOCK_KV + min(column, BLOCK_KV - 1), kv_len - 1); };
-                    //% endif
-                    //% if key_bias
-                    const float before = offset;
-                    float bias[COLUMNS];
-#pragma unroll
-                    for (int i = 0; i < COLUMNS; ++i) {
-                        const int kv = position(lane + 32 * i);
-                        bias[i] = key_bias(arguments, tile, kv, @{ "origin" if origin else "(float)kv" });
-                        if (bias[i] < INFINITY) offset = fmaxf(offset, bias[i]);
-                    }
-                    offset = warp_max(offset);
-                    mbarrier_wait(key_empty + 8 * place.stage, place.parity);
-#pragma unroll
-                    for (int i = 0; i < COLUMNS; ++i) {
-                        const int column = lane + 32 * i;
-                        const float relative = bias[i] - offset;
-                        if (column < BLOCK_KV) store_number(bias_ring + place.stage * BIAS_TILE_BYTES, column, relative > -INFINITY ? fmaxf(relative, lowest) : relative);
-                    }
-                    if (lane == 0) {
-                        store_shared(bias_offsets + 8 * place.stage, offset - before);
-                        store_shared(bias_offsets + 8 * place.stage + 4, offset);
-                    }
-                    publish_shared();
-                    //% else
-                    mbarrier_wait(key_empty + 8 * place.stage, place.parity);
-                    //% endif
-                    //% if stage_keys
-                    for (int column = threadIdx.x - 32; column < BLOCK_KV; column += 32 * KEY_WARPS) {
-                        const int kv = position(column);
-                        store_key(key_ring + place.stage * KEY_RING_BYTES, column, load_key(arguments, tile, kv, (float)kv));
-                    }
-                    //% endif
-                    __syncwarp();
-                    if (lane == 0) mbarrier_arrive(key_full + 8 * place.stage);
-                }
-            }
-        }
+        //% include "forward_hopper_keys"
         //% endif
         return;
     }
@@ -277,14 +144,22 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     const u32 my_distances = (BLOCK_Q + lane % 4 * 2 - warp_row - lane / 4) * 4@{ " + lane / 4 % 2 * (RELATIVE_COPY_BYTES - 4)" if relative_copies > 1 else "" };
     //% endif
     RingPlace place = {0, 0};
+    //% if packed
+    int sequence = -1;   // whose tensor map of outputs is known
+    //% endif
     for (u32 q_parity = 0;; q_parity ^= 1) {
         mbarrier_wait(q_full, q_parity);
         const Work work = load_work(work_slot);
         if (work.head < 0) break;
         const int head = work.head, batch = work.batch;
-        const Tile tile = load_tile_values(arguments, batch, head);
+        //% if packed
+        const int q_len = work.q_len, kv_len = work.kv_len;
+        //% endif
+        const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
+        //% if not tile_mask
         const Range range = live_keys_of(arguments, tile, work.q_begin, min(work.q_begin + BLOCK_Q, q_len));
         const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;
+        //% endif
         //% if origin
         const int q_begin = work.q_begin;
         @{ origin_statements }
@@ -548,7 +423,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             for (int i = 0; i < padded(VALUE_DIM) / 2; i += 4) o[i + 2 * r] *= inverse, o[i + 2 * r + 1] *= inverse;
             //% if saved
             if (lane % 4 == 0 && q < q_len) {
-                const i64 row = ((i64)batch * arguments.heads + head) * q_len + q;
+                const i64 row = @{ "(i64)head * arguments.total_q + work.q_start + q" if packed else "((i64)batch * arguments.heads + head) * q_len + q" };
                 //% for save in saved
                 @{ save }
                 //% endfor
@@ -573,8 +448,13 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         publish_shared();
         named_barrier_sync(own_warps, 128);
         if (threadIdx.x % 128 == 0) {
+            //% if packed
+            const TensorMap* maps = arguments.sequence_maps + batch * MAPS;
+            if (batch != sequence) acquire_map(maps + O_MAP);
+            sequence = batch;
+            //% endif
             for (int c = 0; c < chunks(VALUE_DIM); ++c)
-                tensor_store(&arguments.o_map, o_tile + c * Q_CHUNK_BYTES + group_row * CHUNK_ROW_BYTES, c * CHUNK_COLUMNS, work.q_begin + group_row, head, batch);
+                tensor_store(@{ o_map }, o_tile + c * Q_CHUNK_BYTES + group_row * CHUNK_ROW_BYTES, c * CHUNK_COLUMNS, work.q_begin + group_row, head, @{ map_batch });
             tensor_store_commit();
             //% if not own_output_tile
             tensor_store_wait();

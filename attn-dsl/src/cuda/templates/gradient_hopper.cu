@@ -1,24 +1,7 @@
 // Tiles all of whose pairs are live, and others: code for them is made apart.
 struct Full { static constexpr bool partial = false; };
 struct Partial { static constexpr bool partial = true; };
-// A tile of @{ rows_name } of one head; after the last one, a tile of no head.
-struct Work {
-    int tile, head, batch;
-};
-__device__ __forceinline__ void store_work(u32 slot, const Work& work) { store_shared_16(slot, make_int4(work.tile, work.head, work.batch, 0)); }
-__device__ __forceinline__ Work load_work(u32 slot) {
-    const uint4 work = load_shared_16(slot);
-    return {(int)work.x, (int)work.y, (int)work.z};
-}
-// Heads are taken in groups whose tensors fit the L2 cache, and within a group tile after tile of all its heads@{ ": those that see the most go first" if longest_first else "" }.
-__device__ __forceinline__ Work work_at(const Arguments& arguments, int number) {
-    const int tiles = (arguments.@{ row_len } + BLOCK_ROWS - 1) / BLOCK_ROWS, all_heads = arguments.heads@{ " / arguments.group" if of_keys else "" };
-    if (number >= tiles * all_heads * arguments.batches) return {0, -1, 0};
-    const int first = number / (tiles * arguments.@{ head_group }) * arguments.@{ head_group };   // of the group, over all batches
-    const int heads = min(arguments.@{ head_group }, arguments.batches * all_heads - first), rest = number - first * tiles;
-    const int head = first + rest % heads;
-    return {@{ "rest / heads" if of_keys else "tiles - 1 - rest / heads" }, head % all_heads, head / all_heads};
-}
+//% include "gradient_work"
 // Tiles of @{ columns_name } that a range has, walked from the last: [first, last).
 struct ColumnTiles {
     int first, last;
@@ -27,6 +10,9 @@ __device__ __forceinline__ ColumnTiles column_tiles_of(const Range& range) { ret
 __device__ __forceinline__ Range live_of_tile(const Arguments& arguments, const Tile& tile, int row_tile) {
     return @{ live_of }(arguments, tile, row_tile * BLOCK_ROWS, row_tile * BLOCK_ROWS + BLOCK_ROWS);
 }
+//% if tile_mask
+//% include "walk"
+//% endif
 
 // ---------------------------------------------------------------- kernel
 // A block stays on its multiprocessor and computes @{ result } of tile after tile of @{ rows_name }. It keeps their rows of @{ own }@{ " and " ~ own_grad if want_ds else "" } in shared memory
@@ -45,22 +31,33 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     // of stage i, 8 i bytes on
     const u32 full = work_empty + 8, empty = full + 8 * STAGES, grad_full = empty + 8 * STAGES, grad_empty = grad_full + 8 * GRAD_STAGES;
     const u32 work_slot = grad_empty + 8 * GRAD_STAGES;
+    //% if tile_mask
+    const u32 walk = work_slot + @{ "32" if packed else "16" };   // a ring of tiles of @{ columns_name }, and its barriers
+    //% endif
 
     if (threadIdx.x == 0) {
         mbarrier_init(own_full, 1), mbarrier_init(own_empty, CONSUMERS);
         mbarrier_init(work_full, 1), mbarrier_init(work_empty, @{ "COLUMN_WARPS + " if staged else "" }4 * CONSUMERS);
         for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(full + 8 * stage, 1@{ " + COLUMN_WARPS" if staged else "" }), mbarrier_init(empty + 8 * stage, 4 * CONSUMERS);
         for (int stage = 0; stage < GRAD_STAGES; ++stage) mbarrier_init(grad_full + 8 * stage, 1), mbarrier_init(grad_empty + 8 * stage, CONSUMERS);
+        //% if tile_mask
+        for (int stage = 0; stage < WALK_STAGES; ++stage) mbarrier_init(walk + WALK_FULL + 8 * stage, 1), mbarrier_init(walk + WALK_EMPTY + 8 * stage, @{ "COLUMN_WARPS + " if staged else "" }4 * CONSUMERS);
+        //% endif
         mbarrier_init_fence();
     }
     __syncthreads();
 
+    //% if not packed
     const int q_len = arguments.q_len, kv_len = arguments.kv_len;
+    //% endif
     // the number of a warpgroup is the same in all of a warp, which lets descriptors live in uniform registers
     const int warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0), lane = threadIdx.x % 32;
     if (warpgroup == 0) {   // ---------------------------------------- producer
         registers_release<PRODUCER_REGISTERS>();
         if (threadIdx.x < 32) {   // copies tiles
+            //% if tile_mask or packed
+            //% include "gradient_loader"
+            //% else
             if (elect_one()) {
                 const int works = (@{ row_len } + BLOCK_ROWS - 1) / BLOCK_ROWS * arguments.heads@{ " / arguments.group" if of_keys else "" } * arguments.batches;
                 RingPlace place = {0, 1}, grad_place = {0, 1};   // fresh stages are empty
@@ -101,21 +98,29 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                     }
                 }
             }
+            //% endif
         }
         //% if staged
         else if (threadIdx.x < 32 + 32 * COLUMN_WARPS) {   // computes what varies by @{ columns }
-            RingPlace place = {0, 1};
+            RingPlace place = {0, 1}@{ ", walk_place = {0, 0}" if tile_mask else "" };
             for (u32 parity = 0;; parity ^= 1) {
                 mbarrier_wait(work_full, parity);
                 const Work work = load_work(work_slot);
                 __syncwarp();
                 if (lane == 0) mbarrier_arrive(work_empty);
                 if (work.head < 0) break;
-                const int batch = work.batch;
+                const int batch = work.batch@{ ", q_len = work.q_len, kv_len = work.kv_len" if packed else "" };
                 for (int head = work.head@{ " * arguments.group; head < (work.head + 1) * arguments.group" if of_keys else "; head <= work.head" }; ++head) {
-                    const Tile tile = load_tile_values(arguments, batch, head);
+                    const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
+                    //% if tile_mask
+                    for (WalkedTile walked = {0, false, false}; !walked.last; advance(place, STAGES)) {
+                        walked = take_walked(walk, walk_place);
+                        const int column_tile = walked.tile;
+                        if (column_tile < 0) break;
+                    //% else
                     const ColumnTiles tiles = column_tiles_of(live_of_tile(arguments, tile, work.tile));
                     for (int column_tile = tiles.last - 1; column_tile >= tiles.first; --column_tile, advance(place, STAGES)) {
+                    //% endif
                         mbarrier_wait(empty + 8 * place.stage, place.parity);
                         for (int column = threadIdx.x - 32; column < BLOCK_COLUMNS; column += 32 * COLUMN_WARPS) {
                             // positions past the end read what the last one has; nothing of theirs is used
@@ -181,22 +186,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (lane == 0) mbarrier_arrive(empty + 8 * stage);
     };
 
-    RingPlace place = {0, 0}, grad_place = {0, 0};
+    RingPlace place = {0, 0}, grad_place = {0, 0}@{ ", walk_place = {0, 0}" if tile_mask else "" };
+    //% if packed
+    int sequence = -1;   // whose tensor map is known
+    //% endif
     for (u32 parity = 0;; parity ^= 1) {
         mbarrier_wait(work_full, parity);
         const Work work = load_work(work_slot);
         __syncwarp();
         if (lane == 0) mbarrier_arrive(work_empty);
         if (work.head < 0) break;
-        const int batch = work.batch, first_row = work.tile * BLOCK_ROWS + warp_row + lane / 4;   // this thread's rows: first_row + 8 r
+        const int batch = work.batch@{ ", q_len = work.q_len, kv_len = work.kv_len" if packed else "" }, first_row = work.tile * BLOCK_ROWS + warp_row + lane / 4;   // this thread's rows: first_row + 8 r
 #pragma unroll
         for (int i = 0; i < padded(@{ result_dim }) / 2; ++i) sum[i] = 0.f;
         mbarrier_wait(own_full, parity);
 
         for (int head = work.head@{ " * arguments.group; head < (work.head + 1) * arguments.group" if of_keys else "; head <= work.head" }; ++head) {
-            const Tile tile = load_tile_values(arguments, batch, head);
+            const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
+            //% if not tile_mask
             const Range range = live_of_tile(arguments, tile, work.tile);
             const ColumnTiles tiles = column_tiles_of(range);
+            //% endif
             auto row_at = [&](int position) { position = min(position, @{ row_len } - 1); return load_@{ rows }(arguments, tile, position, (float)position); };
             const @{ row_structure } @{ rows }[2] = {row_at(first_row), row_at(first_row + 8)};
             //% for parameter in sums
@@ -214,7 +224,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             // tiles all of whose pairs are live
             const int full_first = (work.tile + 1) * BLOCK_ROWS <= @{ row_len } ? (range.full_begin + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS : tiles.last, full_last = range.full_end / BLOCK_COLUMNS;
             //% endif
+            //% if tile_mask
+            WalkedTile walked = take_walked(walk, walk_place);
+            int column_tile = walked.tile;
+            //% else
             int column_tile = tiles.last - 1;
+            //% endif
             // whether the pair of register i is live; `seen` are the @{ columns_name } that this thread's rows pair with
             auto is_live_at = [&](int i, int first_@{ column_short }, const Range (&seen)[2], const Query& query, const Key& key) {
                 const int column = i / 4 * 8 + i % 2, r = i / 2 % 2;
@@ -259,7 +274,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 }
             };
             auto weigh_tile = [&](int stage) {
-                //% if residual
+                //% if tile_mask
+                if (walked.full) weigh(stage, Full{});
+                else weigh(stage, Partial{});
+                //% elif residual
                 weigh(stage, Partial{});
                 //% else
                 if (column_tile < full_first || column_tile >= full_last) weigh(stage, Partial{});
@@ -270,7 +288,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
                 for (int i = 0; i < BLOCK_COLUMNS / 4; ++i) packed[i] = @{ "pack(dp[2 * i], dp[2 * i + 1])" if want_ds else "pack(s[2 * i], s[2 * i + 1])" };
             };
-            if (tiles.first < tiles.last) {
+            if (@{ "column_tile >= 0" if tile_mask else "tiles.first < tiles.last" }) {
                 mbarrier_wait(full + 8 * place.stage, place.parity);
                 //% if want_ds
                 mbarrier_wait(grad_full + 8 * grad_place.stage, grad_place.parity);
@@ -292,10 +310,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 //% endif
                 pack_tile();
 #pragma unroll 1
-                while (column_tile > tiles.first) {
+                while (@{ "!walked.last" if tile_mask else "column_tile > tiles.first" }) {
                     const int stage = place.stage;
                     advance(place, STAGES);
+                    //% if tile_mask
+                    walked = take_walked(walk, walk_place), column_tile = walked.tile;
+                    //% else
                     --column_tile;
+                    //% endif
                     mbarrier_wait(full + 8 * place.stage, place.parity);
                     mbarrier_wait(grad_full + 8 * grad_place.stage, grad_place.parity);
                     named_barrier_sync(my_turn, 256);
@@ -354,7 +376,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 //% if parameter.per_row
                 if (@{ "quad_any(row_is_live[r])" if counts_live_rows else "seen_by(row).begin < seen_by(row).end" }) sum_@{ parameter.name } += row_grad_@{ parameter.name }(tile, query[r]);
                 //% endif
-                if (lane % 4 == 0 && row < @{ row_len }) arguments.grad_@{ parameter.name }[((i64)batch * arguments.heads + head) * @{ row_len } + row] = sum_@{ parameter.name };
+                if (lane % 4 == 0 && row < @{ row_len }) arguments.grad_@{ parameter.name }[@{ parameter.first } + row] = sum_@{ parameter.name };
                 //% endfor
             }
             //% endif
@@ -362,7 +384,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
         // ---------------------------------------------------------------- epilogue
         //% if product_grad_scale and want_ds and not scale_pairs
-        const float scale = product_grad_scale(load_tile_values(arguments, batch, work.head@{ " * arguments.group" if of_keys else "" }));
+        const float scale = product_grad_scale(load_tile_values(arguments, batch, work.head@{ " * arguments.group" if of_keys else "" }@{ lengths }));
 #pragma unroll
         for (int i = 0; i < padded(@{ result_dim }) / 2; ++i) sum[i] *= scale;
         //% endif
@@ -377,8 +399,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         publish_shared();
         named_barrier_sync(own_warps, 128);
         if (threadIdx.x % 128 == 0) {
+            //% if packed
+            const TensorMap* maps = arguments.sequence_maps + batch * MAPS;
+            if (batch != sequence) acquire_map(@{ result_map });
+            sequence = batch;
+            //% endif
             for (int c = 0; c < chunks(@{ result_dim }); ++c)
-                tensor_store(&arguments.@{ result_map }, @{ own }_tile + c * OWN_CHUNK_BYTES + group_row * CHUNK_ROW_BYTES, c * CHUNK_COLUMNS, work.tile * BLOCK_ROWS + group_row, work.head, batch);
+                tensor_store(@{ result_map }, @{ own }_tile + c * OWN_CHUNK_BYTES + group_row * CHUNK_ROW_BYTES, c * CHUNK_COLUMNS, work.tile * BLOCK_ROWS + group_row, work.head, @{ map_batch });
             tensor_store_commit();
             tensor_store_wait();
             mbarrier_arrive(own_empty);

@@ -59,6 +59,10 @@ __device__ __forceinline__ void advance(RingPlace& place, int stages) {
 // ---------------------------------------------------------------- tensor copies
 // How a tensor lies in memory; the driver writes it.
 struct alignas(64) TensorMap { char bytes[128]; };
+//% if packed
+// What another launch wrote of a map in global memory is seen by the copies of this thread from here on.
+__device__ __forceinline__ void acquire_map(const TensorMap* map) { asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(map) : "memory"); }
+//% endif
 // What the L2 cache should do with the lines.
 constexpr u64 EVICT_FIRST = 0x12F0000000000000ull, EVICT_LAST = 0x14F0000000000000ull;
 

@@ -11,9 +11,19 @@ attn_query_gradients(const __grid_constant__ Arguments arguments) {
     constexpr int ROW_BYTES = padded(HEAD_DIM) * 2 + 16;   // rows of dq in shared memory, apart by a piece: the lanes of a warp meet different banks
     __shared__ __align__(16) unsigned char rows[BLOCK_Q * ROW_BYTES];
     const u32 row_address = shared_address(rows);
+    //% if packed
+    const PackedTile place = find_tile<BLOCK_Q>(arguments.cu_seqlens_q, arguments.sequences, blockIdx.x);
+    const int q_tile = place.tile, head = blockIdx.y, batch = place.sequence;
+    const int q_start = arguments.cu_seqlens_q[batch], q_len = arguments.cu_seqlens_q[batch + 1] - q_start;
+    const int kv_len = arguments.cu_seqlens_kv[batch + 1] - arguments.cu_seqlens_kv[batch];
+    if (q_tile * BLOCK_Q >= q_len) return;   // past the end of its sequence
+    const Tile tile = load_tile_values(arguments, batch, head, q_len, kv_len);
+    const i64 number = (i64)head * gridDim.x + blockIdx.x;
+    //% else
     const int q_tile = blockIdx.x, head = blockIdx.y, batch = blockIdx.z, q_len = arguments.q_len;
     const Tile tile = load_tile_values(arguments, batch, head);
     const i64 number = ((i64)batch * gridDim.y + head) * gridDim.x + q_tile;
+    //% endif
     const float4* sums = (const float4*)(arguments.dq_sums + number * DQ_TILE_FLOATS);
     //% if deterministic
     const bool written = arguments.dq_turns[number] != 0;   // by some tile of keys
@@ -32,7 +42,7 @@ attn_query_gradients(const __grid_constant__ Arguments arguments) {
         }
     }
     __syncthreads();
-    element* to = rows_of(arguments.q_grad, batch, head);
+    element* to = rows_of(arguments.q_grad, @{ q_rows }, head);
     for (int piece = threadIdx.x; piece < BLOCK_Q * (HEAD_DIM / 8); piece += THREADS) {
         const int row = piece / (HEAD_DIM / 8), column = piece % (HEAD_DIM / 8), q = q_tile * BLOCK_Q + row;
         if (q < q_len) *(uint4*)(to + q * arguments.q_grad.row + column * 8) = load_shared_16(row_address + row * ROW_BYTES + column * 16);
@@ -41,7 +51,12 @@ attn_query_gradients(const __grid_constant__ Arguments arguments) {
     // one partial sum a row; a second kernel adds them up in a fixed order
     const int q = q_tile * BLOCK_Q + (int)threadIdx.x;
     if (threadIdx.x < BLOCK_Q && q < q_len) {
-        const i64 row = ((i64)batch * gridDim.y + head) * q_len + q;
+        //% if sums_by_row
+        const i64 row = @{ "(i64)head * arguments.total_q + q_start + q" if packed else "((i64)batch * gridDim.y + head) * q_len + q" };
+        //% endif
+        //% if sums_by_position
+        const i64 position = ((i64)batch * arguments.heads + head) * arguments.max_seqlen_q + q;   // room for the longest sequence
+        //% endif
         //% if residual
         const bool live = arguments.live_keys[row] > 0;
         //% else
@@ -50,7 +65,7 @@ attn_query_gradients(const __grid_constant__ Arguments arguments) {
         //% endif
         const Query query = load_query(arguments, tile, q, (float)q);
         //% for parameter in row_gradients
-        arguments.row_grad_@{ parameter.name }[row] = live ? row_grad_@{ parameter.name }(tile, query) : 0.f;
+        arguments.row_grad_@{ parameter.name }[@{ parameter.place }] = live ? row_grad_@{ parameter.name }(tile, query) : 0.f;
         //% endfor
     }
     //% endif

@@ -3,6 +3,9 @@
             //% if by_query
             RingPlace place = {0, 1};
             //% endif
+            //% if skips
+            RingPlace walk_place = {0, 0};
+            //% endif
             //% if tables
             RingPlace summed = {0, 0};   // of ds
             //% endif
@@ -12,15 +15,20 @@
                 __syncwarp();
                 if (lane == 0) mbarrier_arrive(work_empty);
                 if (work.kv_head < 0) break;
+                //% if packed
+                const int q_len = work.q_len, kv_len = work.kv_len;
+                //% endif
                 for (int head = work.kv_head * arguments.group; head < (work.kv_head + 1) * arguments.group; ++head) {
                     const int batch = work.batch;
-                    const Tile tile = load_tile_values(arguments, batch, head);
+                    const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
+                    //% if not skips
                     const QueryTiles tiles = query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile));
+                    //% endif
                     //% if relatives or tables
                     constexpr int OWN = BLOCK_Q / (32 * QUERY_WARPS);   // of a thread: thread + 32 QUERY_WARPS i
                     //% endif
                     //% if by_query
-                    auto store_values = [&](int q_tile) {
+                    auto store_values = [&](int q_tile@{ ", bool follows" if skips and relatives else "" }) {@{ "   // `follows`: its neighbour came before it" if skips and relatives else "" }
                         //% if stage_queries
                         auto query_at = [&](int column) {   // positions past the end read what the last one has; nothing of theirs is used
                             const int q = min(q_tile * BLOCK_Q + column, q_len - 1);
@@ -44,7 +52,7 @@
 #pragma unroll
                         for (int i = 0; i < RELATIVE_VALUES / BLOCK_Q * OWN; ++i) {
                             const int at = thread + 32 * QUERY_WARPS * i;
-                            relatives[i] = i < OWN || q_tile == tiles.last - 1 ? relative_at(at) : load_relative_at(before, at - BLOCK_Q);
+                            relatives[i] = i < OWN || @{ "!follows" if skips else "q_tile == tiles.last - 1" } ? relative_at(at) : load_relative_at(before, at - BLOCK_Q);
                         }
                         mbarrier_wait(q_empty + 8 * place.stage, place.parity);
                         //% if stage_queries
@@ -64,9 +72,11 @@
                     //% endif
                     //% if tables
                     // each warp has entries of its own, which a second kernel adds up
+                    //% if not packed
                     const i64 row = (((i64)batch * arguments.heads + head) * ((kv_len + BLOCK_KV - 1) / BLOCK_KV) + work.kv_tile) * QUERY_WARPS + thread / 32;
+                    //% endif
                     //% for table in tables
-                    float* own_@{ table.name } = arguments.grad_@{ table.name } + row * entries_of_@{ table.name }(arguments);
+                    float* own_@{ table.name } = arguments.grad_@{ table.name } + @{ "(" ~ table.tile ~ " * QUERY_WARPS + thread / 32)" if packed else "row" } * entries_of_@{ table.name }(arguments);
                     for (int entry = lane; entry < entries_of_@{ table.name }(arguments); entry += 32) own_@{ table.name }[entry] = 0.f;
                     //% endfor
                     named_barrier_sync(QUERY_WARPS_MEET, 32 * QUERY_WARPS);   // the walk before is finished
@@ -117,6 +127,18 @@
                     add_to_entries(own_@{ table.name }, pending_@{ read.entry }, lane);
                     //% endfor
                     //% endfor
+                    //% elif skips
+                    //% if relatives
+                    int walked_before = -1;
+                    //% endif
+                    for (WalkedTile walked = {0, false, false}; !walked.last;) {
+                        walked = take_walked(walk, walk_place);
+                        if (walked.tile < 0) break;
+                        store_values(walked.tile@{ ", walked.tile + 1 == walked_before" if relatives else "" });
+                        //% if relatives
+                        walked_before = walked.tile;
+                        //% endif
+                    }
                     //% else
                     for (int q_tile = tiles.last - 1; q_tile >= tiles.first; --q_tile) store_values(q_tile);
                     //% endif

@@ -1,4 +1,4 @@
-//% if not hopper or needs.Array or needs.DenseGrad
+//% if not hopper or needs.Array or needs.DenseGrad or needs.find_tile
 // ---------------------------------------------------------------- tensors and tiles
 //% endif
 //% if not hopper

@@ -59,6 +59,8 @@ struct Table {
 
     void (*tensor_load)(u64 pc, u32 rank, u32 to, u64 map, u32 barrier, const int* coordinates);
     void (*tensor_store)(u64 pc, u32 rank, u64 map, u32 from, const int* coordinates, u32 add);
+    void (*tensor_map_replace)(u64 pc, u64 map, u32 field, u64 value);
+    void (*tensor_map_acquire)(u64 pc, u64 map);
     void (*bulk_load)(u64 pc, u32 to, u64 from, u32 bytes, u32 barrier);
     void (*bulk_store)(u64 pc, u64 to, u32 from, u32 bytes, u32 add);
     void (*bulk_commit)(u64 pc);

@@ -87,6 +87,8 @@ template <class... C> ATTN_SIM_SHIM void tensor_store(u64 map, u32 from, u32 add
     const int list[] = {(int)coordinates...};
     table->tensor_store(ATTN_SIM_PC, sizeof...(C), map, from, list, add);
 }
+ATTN_SIM_SHIM void tensor_map_replace(u64 map, u32 field, u64 value) { table->tensor_map_replace(ATTN_SIM_PC, map, field, value); }
+ATTN_SIM_SHIM void tensor_map_acquire(u64 map) { table->tensor_map_acquire(ATTN_SIM_PC, map); }
 ATTN_SIM_SHIM void bulk_load(u32 to, u64 from, u32 bytes, u32 barrier) { table->bulk_load(ATTN_SIM_PC, to, from, bytes, barrier); }
 ATTN_SIM_SHIM void bulk_store(u64 to, u32 from, u32 bytes, u32 add) { table->bulk_store(ATTN_SIM_PC, to, from, bytes, add); }
 ATTN_SIM_SHIM void bulk_commit() { table->bulk_commit(ATTN_SIM_PC); }

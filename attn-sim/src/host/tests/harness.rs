@@ -94,6 +94,8 @@ notes! {
     fn mbarrier_expect(barrier: u32, bytes: u32);
     fn mbarrier_arrive(barrier: u32, count: u32, bytes: u32);
     fn mbarrier_wait(barrier: u32, parity: u32, test: u32) -> u32 = 1;
+    fn tensor_map_replace(map: Address, field: u32, value: u64);
+    fn tensor_map_acquire(map: Address);
     fn bulk_load(to: u32, from: Address, bytes: u32, barrier: u32);
     fn bulk_store(to: Address, from: u32, bytes: u32, add: u32);
     fn bulk_commit();
@@ -239,6 +241,8 @@ pub(super) static RECORDER: Table = Table {
     mbarrier_wait,
     tensor_load,
     tensor_store,
+    tensor_map_replace,
+    tensor_map_acquire,
     bulk_load,
     bulk_store,
     bulk_commit,

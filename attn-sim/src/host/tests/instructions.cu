@@ -153,6 +153,10 @@ extern "C" __global__ void instructions(u32 s, char* g, u32* out) {
     asm volatile("cp.async.bulk.commit_group;\ncp.async.bulk.wait_group.read 0;" ::: "memory");                 // bulk_commit() bulk_wait(0, 1)
     asm volatile("cp.async.bulk.wait_group %0;" :: "n"(1) : "memory");                                          // bulk_wait(1, 0)
     asm volatile("prefetch.tensormap [%0];" :: "l"(g));
+    asm volatile("tensormap.replace.tile.global_address.global.b1024.b64 [%0], %1;" :: "l"(g), "l"(77ull) : "memory");  // tensor_map_replace(g+0, 0, 77)
+    asm volatile("tensormap.replace.tile.global_dim.global.b1024.b32 [%0], 1, %1;" :: "l"(g), "r"(9) : "memory");     // tensor_map_replace(g+0, 2, 9)
+    asm volatile("fence.proxy.tensormap::generic.release.gpu;" ::: "memory");                                   // fence(6)
+    asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" :: "l"(g) : "memory");                  // tensor_map_acquire(g+0)
     asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %1}];" :: "l"(g), "r"(0));
     asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(wide));
     out[13] = wide == 0;

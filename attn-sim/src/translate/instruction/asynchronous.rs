@@ -41,6 +41,18 @@ pub(super) fn lower(call: &Call) -> Lowered {
             let (map, coordinates) = tensor(call, 0, rank)?;
             Ok(format!("(void)({map}, {coordinates});"))
         }
+        ["tensormap", "replace", "global_address", "global", "b1024", "b64"] => {
+            call.takes(2..=2)?;
+            Ok(format!("attn_sim::tensor_map_replace({}, 0, {});", call.global(0)?, call.long(1)?))
+        }
+        ["tensormap", "replace", "global_dim", "global", "b1024", "b32"] => {
+            call.takes(3..=3)?;
+            let (map, axis, extent) = (call.global(0)?, call.immediate(1)?, call.word(2)?);
+            if !(0..5).contains(&axis) {
+                return malformed(format!("a tensor has axes 0 to 4, not {axis}"));
+            }
+            Ok(format!("attn_sim::tensor_map_replace({map}, {}, {extent});", axis + 1))
+        }
         ["cp", "async", "bulk", "prefetch", "L2", "global"] => {
             call.takes(2..=2)?;
             Ok(format!("(void)({}, {});", call.global(0)?, call.word(1)?))

@@ -53,7 +53,7 @@ pub(crate) fn lower(instruction: &Instruction) -> Lowered {
     let call = Call { parts, operands };
     match call.parts[0] {
         "ld" | "ldu" | "st" | "red" | "atom" | "prefetch" | "createpolicy" | "cvta" => memory::lower(&call),
-        "cp" | "mbarrier" => asynchronous::lower(&call),
+        "cp" | "mbarrier" | "tensormap" => asynchronous::lower(&call),
         "ldmatrix" | "stmatrix" | "mma" | "wgmma" => matrix::lower(&call),
         "bar" | "barrier" | "membar" | "fence" | "setmaxnreg" | "elect" | "shfl" | "vote" | "activemask" | "bra"
         | "trap" | "nanosleep" => threads::lower(&call),

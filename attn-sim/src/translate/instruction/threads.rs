@@ -24,6 +24,8 @@ pub(super) fn lower(call: &Call) -> Lowered {
         ["fence", "proxy", "async"] => fence(call, 2),
         ["fence", "proxy", "async", "shared"] => fence(call, 0),
         ["fence", "proxy", "async", "global"] => fence(call, 1),
+        ["fence", "proxy", "tensormap::generic", "release", "gpu" | "sys"] => fence(call, 6),
+        ["fence", "proxy", "tensormap::generic", "acquire", "gpu" | "sys"] => acquire_map(call),
         ["fence", "mbarrier_init", "release", "cluster"] => fence(call, 3),
         ["fence", "acq_rel" | "sc"] | ["fence", "acq_rel" | "sc", "cluster"] => fence(call, 4),
         ["fence", "acq_rel" | "sc", "gpu" | "sys"] => fence(call, 5),
@@ -48,6 +50,15 @@ pub(super) fn lower(call: &Call) -> Lowered {
 fn fence(call: &Call, kind: u32) -> Lowered {
     call.takes(0..=0)?;
     Ok(format!("attn_sim::fence({kind});"))
+}
+
+/// `fence.proxy.tensormap::generic.acquire.gpu [map], 128`
+fn acquire_map(call: &Call) -> Lowered {
+    call.takes(2..=2)?;
+    match call.immediate(1)? {
+        128 => Ok(format!("attn_sim::tensor_map_acquire({});", call.global(0)?)),
+        bytes => malformed(format!("it acquires {bytes} bytes; a tensor map has 128")),
+    }
 }
 
 /// `elect.sync lane|is_elected, mask`
