@@ -13,12 +13,13 @@ const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
 const MASKS: [&str; 2] = ["causal", "causal & window(128, 0)"];
 
 /// A kernel of the machinery beside that of a plain forward pass, and a variant whose kernel shows it.
-const MACHINERY: [(&str, &str, &str, Target); 11] = [
+const MACHINERY: [(&str, &str, &str, Target); 12] = [
     ("machinery_delta", "attn_delta", "softcap", Target::Sm90a),
     ("machinery_backward_kv", "attn_backward_kv", "softcap", Target::Sm80),
     ("machinery_backward_q", "attn_backward_q", "softcap", Target::Sm80),
     ("machinery_backward_hopper", "attn_backward", "softcap", Target::Sm90a),
     ("machinery_backward_hopper_diagonals", "attn_backward", "t5bias", Target::Sm90a),
+    ("machinery_backward_hopper_tile_mask", "attn_backward", "document", Target::Sm90a),
     ("machinery_query_gradients", "attn_query_gradients", "sink", Target::Sm90a),
     ("machinery_table_grad", "attn_table_grad", "t5bias", Target::Sm80),
     ("machinery_dense_grad", "attn_dense_grad", "dense-bias", Target::Sm90a),
@@ -97,7 +98,9 @@ fn the_shared_machinery_once() {
         ("machinery_forward_hopper_packed", "attn_forward", "softcap", Target::Sm90a),
         ("machinery_sequence_maps", "attn_sequence_maps", "softcap", Target::Sm90a),
         ("machinery_live_keys_packed", "attn_live_keys", "live-keys", Target::Sm90a),
-        ("machinery_table_grad_packed", "attn_table_grad", "t5bias", Target::Sm90a),
+        ("machinery_backward_hopper_packed", "attn_backward", "softcap", Target::Sm90a),
+        ("machinery_query_gradients_packed", "attn_query_gradients", "sink", Target::Sm90a),
+        ("machinery_table_grad_packed", "attn_table_grad", "t5bias", Target::Sm80),
         ("machinery_dense_grad_packed", "attn_dense_grad", "dense-bias", Target::Sm90a),
     ] {
         let kernels = generated_kernels(&variant(of), shape().packed(), target).expect(of);
