@@ -1,16 +1,9 @@
-//! Masks that are more than bounds, in the schedules that ask of 32 tiles at a time what the mask leaves of them: the portable forward
-//! kernel and the Hopper backward kernels, on a simulated GPU against the oracle.
-//!
-//! Invariant: every mask here is more than bounds.
+//! Masks that are more than bounds, in both schedules, which ask of 32 tiles of keys at a time what the mask leaves of them: on a
+//! simulated GPU, against the oracle.
 
-use attn::compiler::cuda;
-use attn::compiler::lower::lower;
 use attn::sim::{FaultKind, SimDevice, SimError, SimOptions};
-use attn::testing::{
-    Arguments, Case, Comparison, ElementType, Expected, KernelShape, Shape, Target, Tolerance, check_arguments,
-};
+use attn::testing::{Case, Comparison, ElementType, KernelShape, Shape, Target, Tolerance, generated_kernels};
 use attn::{Attention, DType, Definition, Device, Error, Output, Tensor};
-use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 
 /// Each with parameters that it may read: integers rise along their last axis, as ids of documents do.
@@ -40,20 +33,24 @@ fn definition(mask: &str, rest: &str) -> Definition {
 }
 
 fn forward(attention: &Attention, case: &Case) -> Output {
+    try_forward(attention, case).unwrap()
+}
+
+fn try_forward(attention: &Attention, case: &Case) -> Result<Output, Error> {
     let arguments = case.arguments(attention.definition()).unwrap();
     let device = attention.device();
     let [q, k, v] = [&arguments.q, &arguments.k, &arguments.v].map(|tensor| tensor.to_device(device).unwrap());
     let parameters = arguments.parameters.to_device(device).unwrap();
-    attention.forward(&q, &k, &v, &parameters).unwrap().to_host().unwrap()
+    attention.forward(&q, &k, &v, &parameters)?.to_host()
 }
 
 /// The forward pass of masks with a class of weights.
-fn check(dtype: DType, masks: &[&str], rest: &str) {
+fn check(target: Target, dtype: DType, masks: &[&str], rest: &str) {
     let misses: Vec<String> = masks
         .par_iter()
         .flat_map_iter(|&mask| {
             let definition = definition(mask, rest);
-            let device = Device::Sim(SimDevice::new(SimOptions::new(1).target(Target::Sm80)));
+            let device = Device::Sim(SimDevice::new(SimOptions::new(1).target(target)));
             let [simulated, oracle] =
                 [&device, &Device::Oracle].map(|device| Attention::new(&definition, device).unwrap());
             SHAPES.map(|shape| {
@@ -77,181 +74,123 @@ fn check(dtype: DType, masks: &[&str], rest: &str) {
 
 #[test]
 fn softmax_in_bf16() {
-    check(DType::BF16, MASKS, "");
+    check(Target::Sm80, DType::BF16, MASKS, "");
+    check(Target::Sm90a, DType::BF16, MASKS, "");
 }
 
 #[test]
 fn softmax_in_f32() {
-    check(DType::F32, &MASKS[..3], "");
+    check(Target::Sm80, DType::F32, &MASKS[..3], "");
 }
 
 #[test]
 fn weights_without_a_shift() {
-    check(DType::F16, &MASKS[1..4], "activation: sigmoid, normalizer: none,");
+    check(Target::Sm80, DType::F16, &MASKS[1..4], "activation: sigmoid, normalizer: none,");
+    check(Target::Sm90a, DType::F16, &MASKS[1..6], "activation: sigmoid, normalizer: none,");
+}
+
+/// Warps beside the one that loads hear of it which tile comes next: a term of the key, values by distance, of which the tile before
+/// has some only where none was left out, and by key.
+#[test]
+fn values_by_key_and_by_distance() {
+    let slope = "slope: f32[h], score: |s, b, h, q, kv| s - slope[h] * abs(q + kv_len - q_len - kv),";
+    check(Target::Sm90a, DType::BF16, &MASKS[1..2], slope);
+    let table = "table: f32[h, 64], score: |s, b, h, q, kv| s + table[h, clamp(kv - q + 32, 0, 63)],";
+    check(Target::Sm90a, DType::F16, &[MASKS[0], MASKS[3], MASKS[8]], table);
+    let gain = "gain: f32[kv], score: |s, b, h, q, kv| s * gain[kv],";
+    check(Target::Sm90a, DType::BF16, &[MASKS[4], MASKS[9]], gain);
+    // every tile is full where the mask leaves it, but the last
+    check(Target::Sm90a, DType::BF16, &["|b, h, q, kv| kv / 128 != 1"], "activation: relu, normalizer: sum + 1.0,");
 }
 
 /// How many copies into shared memory the forward kernel makes.
-fn copies(mask: &str) -> usize {
-    let simulator = SimDevice::new(SimOptions::new(1).target(Target::Sm80).traced());
+fn copies(target: Target, mask: &str) -> usize {
+    let simulator = SimDevice::new(SimOptions::new(1).target(target).traced());
     let shape = Shape { q_len: 16, kv_len: 1024, ..SHAPES[0] };
     let case = Case { shape, dtype: DType::BF16, ..Case::default() };
     let attention = Attention::new(&definition(mask, ""), &Device::Sim(simulator.clone())).unwrap();
     forward(&attention, &case);
     let traces = simulator.take_traces();
     let forward = traces.iter().filter(|(name, _)| name.contains("_forward_"));
-    forward.map(|(_, trace)| trace.lines().filter(|line| line.contains("cp.async starts")).count()).sum()
+    let is_load = |line: &&str| line.contains("cp.async starts") || line.contains("cp.async.bulk.tensor (load) starts");
+    forward.map(|(_, trace)| trace.lines().filter(is_load).count()).sum()
 }
 
 #[test]
 fn tiles_without_a_live_pair_are_not_loaded() {
-    let all = copies("none");
-    let some = copies("|b, h, q, kv| kv / 64 == (q + 500) / 64 || kv / 64 == 14");
-    assert!(some > 0 && 3 * some < all, "{some} copies of {all}");
-}
-
-/// Tiles of 128 and of 64 queries, whose walks and sums of dq have holes; one tile of keys and more than 32 of queries, and the other
-/// way round; the kernels of one gradient each.
-const BACKWARD_SHAPES: [Shape; 5] = [
-    Shape { batch: 1, heads: 2, kv_heads: 1, q_len: 200, kv_len: 300, head_dim: 64, value_dim: 64 },
-    Shape { batch: 2, heads: 1, kv_heads: 1, q_len: 140, kv_len: 270, head_dim: 128, value_dim: 72 },
-    Shape { batch: 1, heads: 1, kv_heads: 1, q_len: 2500, kv_len: 5, head_dim: 72, value_dim: 8 },
-    Shape { batch: 1, heads: 1, kv_heads: 1, q_len: 5, kv_len: 4400, head_dim: 16, value_dim: 16 },
-    Shape { batch: 1, heads: 2, kv_heads: 1, q_len: 150, kv_len: 200, head_dim: 136, value_dim: 24 },
-];
-
-/// What else a variant may have that is summed or walked by tiles of queries.
-const BACKWARD_RESTS: [&str; 4] = [
-    "",
-    "sink: f32[h], normalizer: sum + exp(sink[h]),",
-    "const slope: f32[h], score: |s, b, h, q, kv| s - slope[h] * abs(q - kv) / 200,",
-    "table: f32[h, 16], score: |s, b, h, q, kv| s + table[h, abs(q - kv) / 8],",
-];
-
-fn backward_source(definition: &Definition, shape: Shape, deterministic: bool) -> String {
-    let kernels = KernelShape::new(ElementType::Bf16, shape.head_dim, shape.value_dim).unwrap();
-    let kernels = cuda::backward(&lower(definition).unwrap(), kernels, Target::Sm90a, deterministic).unwrap();
-    let hopper = kernels.into_iter().filter(|kernel| kernel.entry.starts_with("attn_backward"));
-    hopper.map(|kernel| kernel.source).collect()
-}
-
-/// Every mask in one shape and with one rest, which take turns.
-#[test]
-fn backward_passes() {
-    let misses: Vec<String> = MASKS
-        .par_iter()
-        .enumerate()
-        .flat_map_iter(|(at, &mask)| {
-            let rest = BACKWARD_RESTS[at % BACKWARD_RESTS.len()];
-            let (definition, deterministic) = (definition(mask, rest), at % 3 != 2);
-            let shape = BACKWARD_SHAPES[at % BACKWARD_SHAPES.len()];
-            let source = backward_source(&definition, shape, deterministic);
-            assert!(source.contains("Hopper schedule") && source.contains("live_tile("), "{mask}");
-            let case = Case { shape, dtype: DType::BF16, broadcast: at % 4 == 3, ..Case::default() };
-            let options = SimOptions { multiprocessors: [2, u32::MAX][at % 2], ..SimOptions::new(at as u64) };
-            let attention = Attention::new(&definition, &Device::Sim(SimDevice::new(options))).unwrap();
-            let attention = attention.deterministic(deterministic);
-            match check_arguments(&attention, &case.arguments(&definition).unwrap()) {
-                Ok(all) => {
-                    let missed = all.into_iter().filter(|one| !one.passed());
-                    missed.map(|one| format!("{} {case}: {one}", definition.text)).collect()
-                }
-                Err(error) => vec![format!("{} {case}: {error}", definition.text)],
-            }
-        })
-        .collect();
-    assert!(misses.is_empty(), "{} missed\n{}", misses.len(), misses.join("\n"));
-}
-
-fn gradients(attention: &Attention, arguments: &Arguments) -> [Tensor; 3] {
-    let device = attention.device();
-    let on = |tensor: &Tensor| tensor.to_device(device).unwrap();
-    let [q, k, v, output_grad] = [&arguments.q, &arguments.k, &arguments.v, &arguments.output_grad].map(on);
-    let parameters = arguments.parameters.to_device(device).unwrap();
-    let output = attention.forward(&q, &k, &v, &parameters).unwrap();
-    let found = attention.backward(&q, &k, &v, &parameters, &output, &output_grad, None).unwrap();
-    let found = found.to_host().unwrap();
-    [found.q, found.k, found.v]
-}
-
-/// Tiles of keys add to a tile of dq in their order, though they are no neighbours.
-const HOLES: &str = "|b, h, q, kv| q / 150 == kv / 150 || kv % 400 < 3";
-const HOLES_SHAPE: Shape =
-    Shape { batch: 1, heads: 1, kv_heads: 1, q_len: 300, kv_len: 500, head_dim: 64, value_dim: 64 };
-
-#[test]
-fn sums_with_holes_have_the_same_bits() {
-    let definition = definition(HOLES, "");
-    let case = Case { shape: HOLES_SHAPE, dtype: DType::BF16, ..Case::default() };
-    let arguments = case.arguments(&definition).unwrap();
-    let mut first = None;
-    for (threads, multiprocessors, seed) in [(1, 1, 0), (4, u32::MAX, 1), (4, 3, 2)] {
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let options = SimOptions { multiprocessors, ..SimOptions::new(seed) };
-        let attention = Attention::new(&definition, &Device::Sim(SimDevice::new(options))).unwrap();
-        let found = pool.install(|| gradients(&attention, &arguments)).map(|tensor| tensor.to_bytes().unwrap());
-        let known = first.get_or_insert_with(|| found.clone());
-        assert!(*known == found, "{threads} OS threads, {options:?}");
+    for target in [Target::Sm80, Target::Sm90a] {
+        let all = copies(target, "none");
+        let some = copies(target, "|b, h, q, kv| kv / 64 == (q + 500) / 64 || kv / 64 == 14");
+        // of eight tiles of 128 keys three, and the queries
+        assert!(some > 0 && 2 * some < all, "{some} copies of {all}");
     }
 }
 
-/// What finds the tile that adds before another must not leave out, and as what a run without it is found; `None` is a wrong result.
-#[rustfmt::skip]
+/// A weight of zero times a NaN is a NaN: what the mask leaves out of whole tiles is not multiplied.
+#[test]
+fn what_no_query_sees_may_be_anything() {
+    let definition = definition("|b, h, q, kv| kv / 128 == 2 + q / 128 * 2 || kv / 128 == 5", "");
+    let shape = Shape { q_len: 150, kv_len: 1000, heads: 2, ..SHAPES[0] };
+    let case = Case { shape, dtype: DType::BF16, strided: false, ..Case::default() };
+    for target in [Target::Sm80, Target::Sm90a] {
+        let device = Device::Sim(SimDevice::new(SimOptions::new(1).target(target)));
+        let attention = Attention::new(&definition, &device).unwrap();
+        let mut arguments = case.arguments(&definition).unwrap();
+        for tensor in [&mut arguments.k, &mut arguments.v] {
+            let columns = tensor.shape()[3];
+            let values = tensor.to_f64_vec().unwrap().into_iter().enumerate();
+            let is_seen = |at: usize| (2..=5).contains(&(at / columns % shape.kv_len / 128));
+            let values: Vec<f64> = values.map(|(at, value)| if is_seen(at) { value } else { f64::NAN }).collect();
+            *tensor = Tensor::from_f64(tensor.dtype(), tensor.shape(), &values).unwrap();
+        }
+        let [q, k, v] = [&arguments.q, &arguments.k, &arguments.v].map(|tensor| tensor.to_device(&device).unwrap());
+        let parameters = arguments.parameters.to_device(&device).unwrap();
+        let output = attention.forward(&q, &k, &v, &parameters).unwrap().to_host().unwrap();
+        assert!(output.output.to_f64_vec().unwrap().iter().all(|value| value.is_finite()), "{target}");
+    }
+}
+
+/// What the Hopper schedule must not leave out, what stands for it, and as what a run without it is found; none is another result.
 const MISTAKES: [(&str, &str, &[Option<FaultKind>]); 4] = [
-    ("while (load_acquire(turn) != before + 1);", "", &[Some(FaultKind::Race), None]),
-    ("if (before >= 0) {", "if (false) {", &[None]),
-    ("if (adding) return from + 1 - __ffs(adding);", "return from;", &[Some(FaultKind::Deadlock), Some(FaultKind::Uninitialized)]),
-    ("mbarrier_wait(walk + WALK_FULL + 8 * place.stage, place.parity);", "", &[Some(FaultKind::Race), Some(FaultKind::Uninitialized)]),
+    ("previous_tile != kv_tile + 1;", "previous_tile < 0;", &[None]),
+    (
+        "__syncwarp();\n        if (lane == 0) mbarrier_arrive(empty);",
+        "if (threadIdx.x % 128 == 0) for (int i = 0; i < 4; ++i) mbarrier_arrive(empty);",
+        &[Some(FaultKind::Race)],
+    ),
+    ("liveness.all_live && kv_end == kv_begin + BLOCK_KV", "liveness.all_live", &[None]),
+    (
+        "mbarrier_wait(k_full + 8 * place.stage, place.parity ^ 1);\n",
+        "",
+        &[Some(FaultKind::Race), Some(FaultKind::Uninitialized)],
+    ),
 ];
 
 #[test]
 fn mistakes_are_found() {
-    let definition = definition(HOLES, "");
-    let kernel = backward_source(&definition, HOLES_SHAPE, true);
-    let case = Case { shape: HOLES_SHAPE, dtype: DType::BF16, ..Case::default() };
-    let arguments = case.arguments(&definition).unwrap();
-    let expected = Expected::new(&Attention::new(&definition, &Device::Cpu).unwrap(), &arguments).unwrap();
-    let pool = ThreadPoolBuilder::new().num_threads(5).build().unwrap();
-    let mut missed = vec![];
-    for (right, wrong, outcomes) in MISTAKES {
-        assert_eq!(kernel.matches(right).count(), 1, "{right}");
-        let found = |seed| {
-            let device = SimDevice::new(SimOptions::new(seed).mistaken(right, wrong));
-            let attention = Attention::new(&definition, &Device::Sim(device)).unwrap();
-            match pool.install(|| expected.compare(&attention)) {
+    let table = "table: f32[h, 900], score: |s, b, h, q, kv| s + table[h, kv - q + 150],";
+    // the third tile is left out, the others are full, but for the positions that the last one has not
+    let definition = definition("|b, h, q, kv| kv / 128 != 2", table);
+    let shape = Shape { q_len: 150, kv_len: 690, heads: 1, ..SHAPES[1] };
+    let case = Case { shape, dtype: DType::BF16, ..Case::default() };
+    let kernels =
+        generated_kernels(&definition, KernelShape::new(ElementType::Bf16, 16, 16).unwrap(), Target::Sm90a).unwrap();
+    let source = &kernels.forward.last().unwrap().source;
+    let on = |options: SimOptions| Attention::new(&definition, &Device::Sim(SimDevice::new(options))).unwrap();
+    let right = forward(&on(SimOptions::new(1)), &case).output.to_bytes().unwrap();
+    let missed: Vec<String> = MISTAKES
+        .par_iter()
+        .filter_map(|&(text, wrong, expected)| {
+            assert_eq!(source.matches(text).count(), 1, "{text}");
+            let found = |seed| match try_forward(&on(SimOptions::new(seed).mistaken(text, wrong)), &case) {
                 Err(Error::Sim(SimError::Fault(fault))) => Some(Some(fault.kind())),
-                Err(other) => panic!("{right}: {other}"),
-                Ok(all) => all.iter().any(|one| !one.passed()).then_some(None),
-            }
-        };
-        let found: Vec<_> = (0..4).find_map(found).into_iter().collect();
-        if found.is_empty() || found.iter().any(|one| !outcomes.contains(one)) {
-            missed.push(format!("with {wrong:?} for {right}: {found:?}"));
-        }
-    }
+                Err(other) => panic!("{text}: {other}"),
+                Ok(output) => (output.output.to_bytes().unwrap() != right).then_some(None),
+            };
+            let found: Vec<_> = (0..4).filter_map(found).collect();
+            let is_found = !found.is_empty() && found.iter().all(|outcome| expected.contains(outcome));
+            (!is_found).then(|| format!("without {text}: {found:?}"))
+        })
+        .collect();
     assert!(missed.is_empty(), "{missed:#?}");
-}
-
-/// Queries without a number meet no keys but those of their own tiles: zero times them would be no number either.
-#[test]
-fn backward_tiles_without_a_live_pair_are_not_loaded() {
-    for (head_dim, mask) in
-        [(64, "|b, h, q, kv| q / 128 == kv / 128"), (136, "|b, h, q, kv| (q / 128 + kv / 128) % 2 == 0")]
-    {
-        let shape = Shape { batch: 1, heads: 1, kv_heads: 1, q_len: 384, kv_len: 384, head_dim, value_dim: head_dim };
-        let definition = definition(mask, "");
-        let case = Case { shape, dtype: DType::BF16, strided: false, ..Case::default() };
-        let mut arguments = case.arguments(&definition).unwrap();
-        for (at, tensor) in [(0, &mut arguments.q), (1, &mut arguments.k)] {
-            let mut values = tensor.to_f64_vec().unwrap();
-            values[(128 + at) * head_dim..256 * head_dim].fill(f64::NAN);
-            *tensor = Tensor::from_f64(DType::BF16, &[1, 1, 384, head_dim], &values).unwrap();
-        }
-        let attention = Attention::new(&definition, &Device::Sim(SimDevice::new(SimOptions::new(5)))).unwrap();
-        for gradient in gradients(&attention, &arguments) {
-            let is_number: Vec<bool> = gradient.to_f64_vec().unwrap().iter().map(|value| value.is_finite()).collect();
-            let rows: Vec<bool> = is_number.chunks(head_dim).map(|row| row.iter().all(|&is| is)).collect();
-            assert!(rows[..128].iter().all(|&is| is) && rows[256..].iter().all(|&is| is), "{mask}");
-            assert!(!rows[200], "{mask}");
-        }
-    }
 }

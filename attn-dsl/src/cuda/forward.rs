@@ -177,11 +177,13 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         values
     };
     let mut values = demands(variant.bounds.residual);
-    let needs = HopperNeeds { key_bias: key_bias.is_some(), ..needs(&values, pair, scale) };
+    let needs =
+        HopperNeeds { key_bias: key_bias.is_some(), live_tiles: tile_mask.is_some(), ..needs(&values, pair, scale) };
     let mut choices = 1;
     let schedule = match hopper_choices(variant.shape, variant.target, needs) {
         Ok(planned) => {
             choices = planned.len();
+            tile_mask.iter().for_each(|mask| mask.demand(&mut values));
             Schedule::Hopper(planned[choice])
         }
         Err(_) if terms.is_some() => return forward(whole, false, choice),
@@ -193,7 +195,6 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         }
     };
 
-    let tile_mask = tile_mask.filter(|_| matches!(schedule, Schedule::Portable(..)));
     let ranges = tile_mask.as_ref().map(|mask| mask.ranges(&variant.graph)).unwrap_or_default();
     let relative_fields = values.count(Place::Relative);
     let mut functions = tile_mask.as_ref().map(|mask| mask.function(&values)).unwrap_or_default();
@@ -336,7 +337,9 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         v_map => sequence_maps::map_of(variant, TensorRole::V),
         o_map => sequence_maps::map_of(variant, TensorRole::Output),
         map_batch => if variant.shape.is_packed() { "0" } else { "batch" },
-        work_bytes => work_bytes(variant.shape),
+        work_bytes => work_bytes(variant.shape, tile_mask.is_some()),
+        // where a step is long, one that branches is as fast as two
+        tile_branch => tile_mask.is_some() && streams,
         own_output_tile => matches!(schedule, Schedule::Hopper(HopperTiles { own_output_tile: true, .. })),
         dead => if shifted || largest { "-INFINITY" } else { "0.f" },
         mask_arguments => variant.mask_arguments(),
@@ -364,7 +367,10 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         Schedule::Hopper(planned) => {
             let tensors = hopper::tensors(&planned);
             let mut constants = hopper::constants(variant.shape, &planned, columns.fields, relative_fields);
-            let mut kernels = vec![];
+            if !ranges.is_empty() {
+                constants.push_str(&extremes::constant());
+            }
+            let mut kernels: Vec<Kernel> = ranges.into_iter().map(|range| extremes(variant, range)).collect();
             if variant.shape.is_packed() {
                 constants.push_str(&sequence_maps::constants(&tensors));
                 kernels.push(sequence_maps::kernel(variant, &tensors, "forward"));
@@ -410,7 +416,8 @@ fn keep_relatives(variant: &mut Variant<'_>, pair: NodeId, scale: Option<NodeId>
         if variant.bounds.residual {
             variant.demand_mask(&mut values);
         }
-        needs(&values, regrouped, scale)
+        // whether tiles are told apart is not known yet: room for it
+        HopperNeeds { live_tiles: variant.bounds.residual, ..needs(&values, regrouped, scale) }
     };
     if hopper_forward(variant.shape, variant.target, needs).is_err() {
         variant.relatives = Relatives::new();
@@ -432,6 +439,7 @@ fn needs(values: &Values<'_>, pair: NodeId, scale: Option<NodeId>) -> HopperNeed
         key_bias: false,
         key_fields: values.staged_fields(Place::Key),
         relative_fields: values.count(Place::Relative),
+        live_tiles: false,
     }
 }
 

@@ -31,10 +31,13 @@ pub(super) const BARRIER_BYTES_OF_STAGE: usize = 16;
 /// Which tile a block works on, and in a packed batch the rows and lengths of its sequence.
 pub(super) const WORK_BYTES: usize = 16;
 const PACKED_WORK_BYTES: usize = 32;
+/// Which tile of keys each stage holds: 4 bytes a stage, in pieces of 16.
+const LIVE_TILE_BYTES: usize = 16;
 
-/// Bytes of the slot that says which tile a block works on.
-pub(crate) fn work_bytes(shape: Shape) -> usize {
-    if shape.is_packed() { PACKED_WORK_BYTES } else { WORK_BYTES }
+/// Bytes of the slot that says which tile a block works on, and of those that say which tiles of keys its stages hold, if any do.
+pub(crate) fn work_bytes(shape: Shape, live_tiles: bool) -> usize {
+    let work = if shape.is_packed() { PACKED_WORK_BYTES } else { WORK_BYTES };
+    work + if live_tiles { LIVE_TILE_BYTES } else { 0 }
 }
 
 /// Bytes of a key's row of the slice that its term is, and of the number that a tile's terms are relative to.
@@ -72,6 +75,8 @@ pub(crate) struct HopperNeeds {
     pub(crate) key_fields: usize,
     /// 4-byte fields of each distance `kv - q` that are kept there.
     pub(crate) relative_fields: usize,
+    /// Whether the producer says which tiles of keys it loads, since the mask leaves some out.
+    pub(crate) live_tiles: bool,
 }
 
 impl HopperNeeds {
@@ -170,7 +175,13 @@ fn planned(
     let size = |(copies, own_output_tile): (usize, bool)| {
         let outputs = if own_output_tile { tile(block_q, value) } else { 0 };
         let queries = tile(block_q, if own_output_tile { head } else { head.max(value) });
-        queries + outputs + ones + rings + BARRIER_BYTES + work_bytes(shape) + (STAGES + 1) * copies * relative
+        queries
+            + outputs
+            + ones
+            + rings
+            + BARRIER_BYTES
+            + work_bytes(shape, needs.live_tiles)
+            + (STAGES + 1) * copies * relative
     };
     let fits = |choice: &(usize, bool)| size(*choice) <= target.shared_memory_per_block();
     let choices = [(2, true), (2, false), (1, true), (1, false)];
@@ -180,7 +191,7 @@ fn planned(
     let shared_memory = size((relative_copies, own_output_tile));
     let registers = match (consumers, needs.key_fields + needs.relative_fields) {
         (3, _) => [32, 160],
-        (_, 0) if !needs.key_bias => [24, 240],
+        (_, 0) if !needs.key_bias && !needs.live_tiles => [24, 240],
         _ => [40, 232],
     };
     Ok(HopperTiles {
@@ -200,7 +211,8 @@ fn planned(
 mod tests {
     use super::*;
 
-    const PLAIN: HopperNeeds = HopperNeeds { pair_cost: 0, key_bias: false, key_fields: 0, relative_fields: 0 };
+    const PLAIN: HopperNeeds =
+        HopperNeeds { pair_cost: 0, key_bias: false, key_fields: 0, relative_fields: 0, live_tiles: false };
 
     /// The first choice is that of the rules; all fit, and no two are the same tile.
     fn check_choices(shape: Shape, needs: HopperNeeds) {
@@ -244,7 +256,8 @@ mod tests {
                         let shape = Shape::new(element, head_dim, value_dim).unwrap();
                         for key_bias in [false, plain] {
                             let pair_cost = if plain { 0 } else { 20 };
-                            let needs = HopperNeeds { pair_cost, key_bias, key_fields, relative_fields };
+                            let needs =
+                                HopperNeeds { pair_cost, key_bias, key_fields, relative_fields, live_tiles: true };
                             check_choices(shape, needs);
                         }
                     }

@@ -1,6 +1,8 @@
+//% if not tile_branch
 // Tiles all of whose pairs are live, and others: code for them is made apart.
 struct Full { static constexpr bool partial = false; };
 struct Partial { static constexpr bool partial = true; };
+//% endif
 //% include "forward_hopper_work"
 
 // ---------------------------------------------------------------- kernel
@@ -46,7 +48,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     if (threadIdx.x == 0) {
         mbarrier_init(q_full, 1), mbarrier_init(q_empty, @{ "4 * " if own_output_tile else "" }CONSUMERS@{ " + KEY_WARPS" if keys else "" });
         for (int stage = 0; stage < STAGES; ++stage) {
-            mbarrier_init(k_full + 8 * stage, 1), mbarrier_init(k_empty + 8 * stage, CONSUMERS);
+            mbarrier_init(k_full + 8 * stage, 1), mbarrier_init(k_empty + 8 * stage, @{ "4 * " if tile_mask else "" }CONSUMERS);
             mbarrier_init(v_full + 8 * stage, 1), mbarrier_init(v_empty + 8 * stage, CONSUMERS);
             //% if keys
             mbarrier_init(key_full + 8 * stage, KEY_WARPS), mbarrier_init(key_empty + 8 * stage, 4 * CONSUMERS);
@@ -126,6 +128,12 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     auto pack_weights = [&] {   // two neighbouring accumulators are a register of the next product's A
 #pragma unroll
         for (int i = 0; i < BLOCK_KV / 4; ++i) weights[i] = pack(s[2 * i], s[2 * i + 1]);
+    };
+    //% endif
+    //% if tile_mask
+    auto release_keys = [&](u32 empty) {   // each warp for itself: it has read which tile this is, which no product orders
+        __syncwarp();
+        if (lane == 0) mbarrier_arrive(empty);
     };
     //% endif
     auto release = [&](u32 empty) {   // the whole warpgroup has waited for its products: one thread can speak for it
@@ -219,7 +227,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 for (int e = 0; e < 4; ++e) s[4 * n + e] = @{ "exp2_approx(sigmoid_exponent" if sigmoid else "exponent" if shifted else "weight" }(@{ pair_arguments }s[4 * n + e], tile, query[e / 2], key[e % 2]@{ relative_argument })@{ ")" if sigmoid else "" };
             }
             //% endif
-            if constexpr (decltype(kind)::partial) {
+            @{ "if (!kind.full) {" if tile_branch else "if constexpr (decltype(kind)::partial) {" }
                 //% if residual
 #pragma unroll
                 for (int n = 0; n < BLOCK_KV / 8; ++n) {
@@ -313,25 +321,36 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         };
         //% endif
 
-        if (first < last) {
+        if (@{ "work.live" if tile_mask else "first < last" }) {
+            //% if tile_mask
+            mbarrier_wait(k_full + 8 * place.stage, place.parity);
+            LiveTile live_tile = load_live_tile(live_tile_slots + 4 * place.stage);
+            //% else
             int kv_tile = last - 1;
             mbarrier_wait(k_full + 8 * place.stage, place.parity);
+            //% endif
             //% if keys
             mbarrier_wait(key_full + 8 * place.stage, place.parity);
             //% endif
             issue_scores(place.stage);
             wgmma_wait<0>();
             pin(s);
-            release(k_empty + 8 * place.stage);
+            @{ "release_keys" if tile_mask else "release" }(k_empty + 8 * place.stage);
+            //% if tile_mask
+            @{ "with_keys" if keys else "weigh" }(live_tile.kv_tile, @{ "place" if keys else "place.stage" }, @{ "live_tile" if tile_branch else "Partial{}" });
+            //% else
             @{ "with_keys(kv_tile, place, Partial{})" if keys else "weigh(kv_tile, place.stage, Partial{})" };
+            //% endif
             pack_weights();
 
             // the scores of a tile are computed while the weights of the one before multiply v
             auto step = [&](auto kind) {
                 const RingPlace v_place = place;
                 advance(place, STAGES);
+                //% if not tile_mask
                 --kv_tile;
                 mbarrier_wait(k_full + 8 * place.stage, place.parity);
+                //% endif
                 //% if keys
                 mbarrier_wait(key_full + 8 * place.stage, place.parity);   // here already: a wait between products costs them their uniform registers
                 //% endif
@@ -342,8 +361,8 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 named_barrier_arrive(next_turn, 256);
                 wgmma_wait<1>();   // the scores
                 pin(s);
-                release(k_empty + 8 * place.stage);
-                @{ "with_keys(kv_tile, place, kind)" if keys else "weigh(kv_tile, place.stage, kind)" };
+                @{ "release_keys" if tile_mask else "release" }(k_empty + 8 * place.stage);
+                @{ ("with_keys(" if keys else "weigh(") ~ ("live_tile." if tile_mask else "") ~ ("kv_tile, place, kind)" if keys else "kv_tile, place.stage, kind)") };
                 wgmma_wait<0>();   // the output
                 pin(o);
                 release(v_empty + 8 * v_place.stage);
@@ -355,7 +374,21 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 }
                 //% endif
             };
-            //% if residual
+            //% if tile_mask
+#pragma unroll 1
+            while (!live_tile.is_last) {
+                RingPlace next = place;
+                advance(next, STAGES);
+                mbarrier_wait(k_full + 8 * next.stage, next.parity);
+                live_tile = load_live_tile(live_tile_slots + 4 * next.stage);
+                //% if tile_branch
+                step(live_tile);
+                //% else
+                if (live_tile.full) step(Full{});
+                else step(Partial{});
+                //% endif
+            }
+            //% elif residual
 #pragma unroll 1
             while (kv_tile > first) step(Partial{});
             //% else
@@ -436,7 +469,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
         //% endif
         named_barrier_sync(own_warps, 128);
         //% if own_output_tile
-        if (first >= last) release_queries();
+        if (@{ "!work.live" if tile_mask else "first >= last" }) release_queries();
         //% endif
 #pragma unroll
         for (int c = 0; c < padded(VALUE_DIM) / 16; ++c) {

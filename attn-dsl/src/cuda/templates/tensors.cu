@@ -55,6 +55,10 @@ struct Array<T, 0> {
 __device__ __forceinline__ int2 extremes_of(const int2* blocks, i64 stride, int extent, int first, int last) {
     int2 bounds = {2147483647, -2147483647};
     const int end = clamp_index(last, extent) / EXTREMES_BLOCK + 1;
+    //% if hopper
+    // few blocks, and few registers
+#pragma unroll 1
+    //% endif
     for (int block = clamp_index(first, extent) / EXTREMES_BLOCK; block < end; ++block) {
         const int2 found = blocks[block * stride];
         bounds.x = min(bounds.x, found.x), bounds.y = max(bounds.y, found.y);
