@@ -18,6 +18,9 @@ const MASKS: &[&str] = &[
     "|b, h, q, kv| kv < 4 || kv >= kv_len - 4 + h",
     "|b, h, q, kv| rows[h, q] % 4 == kv / 32 % 4",
     "|b, h, q, kv| kv % 64 < 0 || q < 0",
+    "blocks(table, 64, 128)",
+    "blocks(table, 32, 24) & causal",
+    "|b, h, q, kv| table[b, h, rows[h, q], kv / 64] != 0 || kv == q",
 ];
 
 /// Few queries and so many keys that the first 32 tiles are not all; several tiles of both; one query.
@@ -28,7 +31,7 @@ const SHAPES: [Shape; 3] = [
 ];
 
 fn definition(mask: &str, rest: &str) -> Definition {
-    let text = format!("struct Masked {{ ids: i32[b, kv], rows: i32[h, q], {rest} mask: {mask} }}");
+    let text = format!("struct Masked {{ ids: i32[b, kv], rows: i32[h, q], table: i32[b, h, 5, 7], {rest} mask: {mask} }}");
     attn::compile_one(&text).unwrap_or_else(|errors| panic!("{}", errors.render(&text, "mask.attn")))
 }
 

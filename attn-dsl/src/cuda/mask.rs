@@ -189,13 +189,15 @@ impl TileMask {
         self.roots().into_iter().for_each(|root| values.demand_slower(root, Place::Key));
     }
 
-    /// The parameters and axes of which ranges are read.
+    /// The parameters and axes of which the extremes of blocks are read.
     pub(crate) fn ranges(&self, graph: &Graph) -> Vec<(ParameterId, u32)> {
         let mut ranges: Vec<(ParameterId, u32)> = graph
             .reachable(&self.roots())
             .into_iter()
             .filter_map(|id| match graph.op(id) {
-                Op::Extreme { parameter, axis, .. } => Some((*parameter, u32::try_from(*axis).expect("few axes"))),
+                Op::Extreme { parameter, blocks: Some(axis), .. } => {
+                    Some((*parameter, u32::try_from(*axis).expect("few axes")))
+                }
                 _ => None,
             })
             .collect();
