@@ -1,9 +1,16 @@
-//! Masks that are more than bounds, in the schedule that asks of 32 tiles of keys at a time what the mask leaves of them: on a
-//! simulated GPU, against the oracle.
+//! Masks that are more than bounds, in the schedules that ask of 32 tiles at a time what the mask leaves of them: the portable forward
+//! kernel and the Hopper backward kernels, on a simulated GPU against the oracle.
+//!
+//! Invariant: every mask here is more than bounds.
 
-use attn::sim::{SimDevice, SimOptions};
-use attn::testing::{Case, Comparison, Shape, Target, Tolerance};
-use attn::{Attention, DType, Definition, Device, Output};
+use attn::compiler::cuda;
+use attn::compiler::lower::lower;
+use attn::sim::{FaultKind, SimDevice, SimError, SimOptions};
+use attn::testing::{
+    Arguments, Case, Comparison, ElementType, Expected, KernelShape, Shape, Target, Tolerance, check_arguments,
+};
+use attn::{Attention, DType, Definition, Device, Error, Output, Tensor};
+use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 
 /// Each with parameters that it may read: integers rise along their last axis, as ids of documents do.
@@ -103,4 +110,151 @@ fn tiles_without_a_live_pair_are_not_loaded() {
     let all = copies("none");
     let some = copies("|b, h, q, kv| kv / 64 == (q + 500) / 64 || kv / 64 == 14");
     assert!(some > 0 && 3 * some < all, "{some} copies of {all}");
+}
+
+/// Tiles of 128 and of 64 queries, whose walks and sums of dq have holes; one tile of keys and more than 32 of queries, and the other
+/// way round; the kernels of one gradient each.
+const BACKWARD_SHAPES: [Shape; 5] = [
+    Shape { batch: 1, heads: 2, kv_heads: 1, q_len: 200, kv_len: 300, head_dim: 64, value_dim: 64 },
+    Shape { batch: 2, heads: 1, kv_heads: 1, q_len: 140, kv_len: 270, head_dim: 128, value_dim: 72 },
+    Shape { batch: 1, heads: 1, kv_heads: 1, q_len: 2500, kv_len: 5, head_dim: 72, value_dim: 8 },
+    Shape { batch: 1, heads: 1, kv_heads: 1, q_len: 5, kv_len: 4400, head_dim: 16, value_dim: 16 },
+    Shape { batch: 1, heads: 2, kv_heads: 1, q_len: 150, kv_len: 200, head_dim: 136, value_dim: 24 },
+];
+
+/// What else a variant may have that is summed or walked by tiles of queries.
+const BACKWARD_RESTS: [&str; 4] = [
+    "",
+    "sink: f32[h], normalizer: sum + exp(sink[h]),",
+    "const slope: f32[h], score: |s, b, h, q, kv| s - slope[h] * abs(q - kv) / 200,",
+    "table: f32[h, 16], score: |s, b, h, q, kv| s + table[h, abs(q - kv) / 8],",
+];
+
+fn backward_source(definition: &Definition, shape: Shape, deterministic: bool) -> String {
+    let kernels = KernelShape::new(ElementType::Bf16, shape.head_dim, shape.value_dim).unwrap();
+    let kernels = cuda::backward(&lower(definition).unwrap(), kernels, Target::Sm90a, deterministic).unwrap();
+    let hopper = kernels.into_iter().filter(|kernel| kernel.entry.starts_with("attn_backward"));
+    hopper.map(|kernel| kernel.source).collect()
+}
+
+/// Every mask in one shape and with one rest, which take turns.
+#[test]
+fn backward_passes() {
+    let cases: Vec<(usize, &str)> = MASKS.iter().copied().cycle().take(12).enumerate().collect();
+    let misses: Vec<String> = cases
+        .par_iter()
+        .flat_map_iter(|&(at, mask)| {
+            let rest = BACKWARD_RESTS[(at + at / MASKS.len()) % BACKWARD_RESTS.len()];
+            let (definition, deterministic) = (definition(mask, rest), at % 3 != 2);
+            let shape = BACKWARD_SHAPES[(at + at / MASKS.len()) % BACKWARD_SHAPES.len()];
+            let source = backward_source(&definition, shape, deterministic);
+            assert!(source.contains("Hopper schedule") && source.contains("live_tile("), "{mask}");
+            let case = Case { shape, dtype: DType::BF16, broadcast: at % 4 == 3, ..Case::default() };
+            let options = SimOptions { multiprocessors: [2, u32::MAX][at % 2], ..SimOptions::new(at as u64) };
+            let attention = Attention::new(&definition, &Device::Sim(SimDevice::new(options))).unwrap();
+            let attention = attention.deterministic(deterministic);
+            match check_arguments(&attention, &case.arguments(&definition).unwrap()) {
+                Ok(all) => {
+                    let missed = all.into_iter().filter(|one| !one.passed());
+                    missed.map(|one| format!("{} {case}: {one}", definition.text)).collect()
+                }
+                Err(error) => vec![format!("{} {case}: {error}", definition.text)],
+            }
+        })
+        .collect();
+    assert!(misses.is_empty(), "{} missed\n{}", misses.len(), misses.join("\n"));
+}
+
+fn gradients(attention: &Attention, arguments: &Arguments) -> [Tensor; 3] {
+    let device = attention.device();
+    let on = |tensor: &Tensor| tensor.to_device(device).unwrap();
+    let [q, k, v, output_grad] = [&arguments.q, &arguments.k, &arguments.v, &arguments.output_grad].map(on);
+    let parameters = arguments.parameters.to_device(device).unwrap();
+    let output = attention.forward(&q, &k, &v, &parameters).unwrap();
+    let found = attention.backward(&q, &k, &v, &parameters, &output, &output_grad, None).unwrap();
+    let found = found.to_host().unwrap();
+    [found.q, found.k, found.v]
+}
+
+/// Tiles of keys add to a tile of dq in their order, though they are no neighbours.
+const HOLES: &str = "|b, h, q, kv| q / 150 == kv / 150 || kv % 400 < 3";
+const HOLES_SHAPE: Shape =
+    Shape { batch: 1, heads: 1, kv_heads: 1, q_len: 300, kv_len: 500, head_dim: 64, value_dim: 64 };
+
+#[test]
+fn sums_with_holes_have_the_same_bits() {
+    let definition = definition(HOLES, "");
+    let case = Case { shape: HOLES_SHAPE, dtype: DType::BF16, ..Case::default() };
+    let arguments = case.arguments(&definition).unwrap();
+    let mut first = None;
+    for (threads, multiprocessors, seed) in [(1, 1, 0), (4, u32::MAX, 1), (4, 3, 2)] {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let options = SimOptions { multiprocessors, ..SimOptions::new(seed) };
+        let attention = Attention::new(&definition, &Device::Sim(SimDevice::new(options))).unwrap();
+        let found = pool.install(|| gradients(&attention, &arguments)).map(|tensor| tensor.to_bytes().unwrap());
+        let known = first.get_or_insert_with(|| found.clone());
+        assert!(*known == found, "{threads} OS threads, {options:?}");
+    }
+}
+
+/// What finds the tile that adds before another must not leave out, and as what a run without it is found; `None` is a wrong result.
+#[rustfmt::skip]
+const MISTAKES: [(&str, &str, &[Option<FaultKind>]); 4] = [
+    ("while (load_acquire(turn) != before + 1);", "", &[Some(FaultKind::Race), None]),
+    ("if (before >= 0) {", "if (false) {", &[None]),
+    ("if (adding) return from + 1 - __ffs(adding);", "return from;", &[Some(FaultKind::Deadlock), Some(FaultKind::Uninitialized)]),
+    ("mbarrier_wait(walk + WALK_FULL + 8 * place.stage, place.parity);", "", &[Some(FaultKind::Race), Some(FaultKind::Uninitialized)]),
+];
+
+#[test]
+fn mistakes_are_found() {
+    let definition = definition(HOLES, "");
+    let kernel = backward_source(&definition, HOLES_SHAPE, true);
+    let case = Case { shape: HOLES_SHAPE, dtype: DType::BF16, ..Case::default() };
+    let arguments = case.arguments(&definition).unwrap();
+    let expected = Expected::new(&Attention::new(&definition, &Device::Cpu).unwrap(), &arguments).unwrap();
+    let pool = ThreadPoolBuilder::new().num_threads(5).build().unwrap();
+    let mut missed = vec![];
+    for (right, wrong, outcomes) in MISTAKES {
+        assert_eq!(kernel.matches(right).count(), 1, "{right}");
+        let found = |seed| {
+            let device = SimDevice::new(SimOptions::new(seed).mistaken(right, wrong));
+            let attention = Attention::new(&definition, &Device::Sim(device)).unwrap();
+            match pool.install(|| expected.compare(&attention)) {
+                Err(Error::Sim(SimError::Fault(fault))) => Some(Some(fault.kind())),
+                Err(other) => panic!("{right}: {other}"),
+                Ok(all) => all.iter().any(|one| !one.passed()).then_some(None),
+            }
+        };
+        let found: Vec<_> = (0..4).find_map(found).into_iter().collect();
+        if found.is_empty() || found.iter().any(|one| !outcomes.contains(one)) {
+            missed.push(format!("with {wrong:?} for {right}: {found:?}"));
+        }
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+/// Queries without a number meet no keys but those of their own tiles: zero times them would be no number either.
+#[test]
+fn backward_tiles_without_a_live_pair_are_not_loaded() {
+    for (head_dim, mask) in
+        [(64, "|b, h, q, kv| q / 128 == kv / 128"), (136, "|b, h, q, kv| (q / 128 + kv / 128) % 2 == 0")]
+    {
+        let shape = Shape { batch: 1, heads: 1, kv_heads: 1, q_len: 384, kv_len: 384, head_dim, value_dim: head_dim };
+        let definition = definition(mask, "");
+        let case = Case { shape, dtype: DType::BF16, strided: false, ..Case::default() };
+        let mut arguments = case.arguments(&definition).unwrap();
+        for (at, tensor) in [(0, &mut arguments.q), (1, &mut arguments.k)] {
+            let mut values = tensor.to_f64_vec().unwrap();
+            values[(128 + at) * head_dim..256 * head_dim].fill(f64::NAN);
+            *tensor = Tensor::from_f64(DType::BF16, &[1, 1, 384, head_dim], &values).unwrap();
+        }
+        let attention = Attention::new(&definition, &Device::Sim(SimDevice::new(SimOptions::new(5)))).unwrap();
+        for gradient in gradients(&attention, &arguments) {
+            let is_number: Vec<bool> = gradient.to_f64_vec().unwrap().iter().map(|value| value.is_finite()).collect();
+            let rows: Vec<bool> = is_number.chunks(head_dim).map(|row| row.iter().all(|&is| is)).collect();
+            assert!(rows[..128].iter().all(|&is| is) && rows[256..].iter().all(|&is| is), "{mask}");
+            assert!(!rows[200], "{mask}");
+        }
+    }
 }

@@ -4,8 +4,10 @@ use minijinja::{Value, context};
 
 use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
+use super::extremes::extremes;
 use super::forward::live_keys;
 use super::gradients::{Gradient, GradientKind, gradients, sums_by_position};
+use super::mask::TileMask;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind, backward_hopper, gradient_hopper};
 use crate::definition::Axis;
@@ -26,11 +28,16 @@ pub(crate) fn kernels(
         .filter(|gradient| gradient.kind == GradientKind::Table)
         .map(|gradient| TableReads::new(&mut variant, gradient))
         .collect();
-    let variant = &variant;
+    let residual = lowered.mask.filter(|_| variant.bounds.residual);
+    let tile_mask = residual.and_then(|mask| TileMask::of(&mut variant.graph, mask));
+    let (variant, tile_mask) = (&variant, tile_mask.as_ref());
     let mut kernels = vec![];
-    let joint = backward_hopper::kernels(variant, &gradients, &tables, deterministic);
+    let joint = backward_hopper::kernels(variant, &gradients, &tables, tile_mask, deterministic);
     let counts_rows = joint.is_ok() && backward_hopper::needs_live_rows(variant, &gradients);
-    let hopper = joint.or_else(|why| Ok((gradient_hopper::kernels(variant, &gradients, why)?, vec![])));
+    let hopper = joint.or_else(|why| Ok((gradient_hopper::kernels(variant, &gradients, tile_mask, why)?, vec![])));
+    if let (Ok(_), Some(mask)) = (&hopper, tile_mask) {
+        kernels.extend(mask.ranges(&variant.graph).into_iter().map(|range| extremes(variant, range)));
+    }
     let mut summed = vec![];
     if variant.counts_live_keys() || counts_rows {
         kernels.push(live_keys(variant));

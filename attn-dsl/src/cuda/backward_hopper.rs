@@ -16,8 +16,10 @@ use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, file_name};
 use super::backward::{TableReads, row_functions, row_members, scale_function, scales_pairs};
 use super::diagonals::{self, DiagonalTable};
+use super::extremes;
 use super::gradients::{Gradient, GradientKind};
 use super::hopper::{relative_constants, small_squares};
+use super::mask::TileMask;
 use super::pairs::Pairs;
 use super::relative::{self, Relatives};
 use super::values::{Place, Values};
@@ -43,6 +45,7 @@ pub(super) fn kernels(
     variant: &Variant<'_>,
     gradients: &[Gradient],
     tables: &[TableReads],
+    tile_mask: Option<&TileMask>,
     deterministic: bool,
 ) -> Result<(Vec<Kernel>, Vec<ParameterId>), &'static str> {
     // the shape first: what is refused anyway needs no other reason
@@ -58,18 +61,23 @@ pub(super) fn kernels(
     let mut own = variant.clone();
     let tables = diagonals::of(&mut own, tables);
     let pairs = Pairs::of(&mut own, &sums);
-    let pairs = keep_relatives(&mut own, pairs, &tables);
-    let (tiles, main) = main_kernel(&own, &pairs, &sums, &tables, deterministic)?;
+    let pairs = keep_relatives(&mut own, pairs, &tables, tile_mask);
+    let (tiles, main) = main_kernel(&own, &pairs, &sums, &tables, tile_mask, deterministic)?;
     let summed = tables.iter().map(DiagonalTable::parameter).collect();
     Ok((vec![main, query_gradients(variant, gradients, &tiles, deterministic)], summed))
 }
 
 /// Finds what is kept by distance, if there is room for it. Returns the expressions, regrouped.
-fn keep_relatives(variant: &mut Variant<'_>, pairs: Pairs, tables: &[DiagonalTable<'_>]) -> Pairs {
+fn keep_relatives(
+    variant: &mut Variant<'_>,
+    pairs: Pairs,
+    tables: &[DiagonalTable<'_>],
+    tile_mask: Option<&TileMask>,
+) -> Pairs {
     let (roots, relatives) = relative::find(&mut variant.graph, &pairs.roots());
     let regrouped = pairs.with_roots(&roots);
     variant.relatives = relatives;
-    let needs = needs(&demanded(variant, &regrouped, tables), tables);
+    let needs = needs(&demanded(variant, &regrouped, tables, tile_mask), tables, tile_mask);
     if hopper_backward(variant.shape, variant.target, needs).is_err() {
         variant.relatives = Relatives::new();
         return pairs;
@@ -78,24 +86,31 @@ fn keep_relatives(variant: &mut Variant<'_>, pairs: Pairs, tables: &[DiagonalTab
 }
 
 /// The fields that the main kernel reads.
-fn demanded<'a>(variant: &'a Variant<'_>, pairs: &Pairs, tables: &[DiagonalTable<'_>]) -> Values<'a> {
+fn demanded<'a>(
+    variant: &'a Variant<'_>,
+    pairs: &Pairs,
+    tables: &[DiagonalTable<'_>],
+    tile_mask: Option<&TileMask>,
+) -> Values<'a> {
     let mut values = variant.values();
     pairs.demand(&mut values);
     tables.iter().for_each(|table| table.demand(&mut values));
     variant.lowered.backward.product_grad_scale.into_iter().for_each(|root| values.demand(root, &[]));
     if variant.bounds.residual {
         variant.demand_mask(&mut values);
+        tile_mask.into_iter().for_each(|mask| mask.demand(&mut values));
     } else {
         variant.demand_bounds(&mut values);
     }
     values
 }
 
-fn needs(values: &Values<'_>, tables: &[DiagonalTable<'_>]) -> HopperBackwardNeeds {
+fn needs(values: &Values<'_>, tables: &[DiagonalTable<'_>], tile_mask: Option<&TileMask>) -> HopperBackwardNeeds {
     HopperBackwardNeeds {
         query_fields: values.staged_fields(Place::Query),
         relative_fields: values.count(Place::Relative),
         sums_diagonals: !tables.is_empty(),
+        finds_tiles: tile_mask.is_some(),
     }
 }
 
@@ -116,16 +131,17 @@ fn main_kernel(
     pairs: &Pairs,
     sums: &[&Gradient],
     tables: &[DiagonalTable<'_>],
+    tile_mask: Option<&TileMask>,
     deterministic: bool,
 ) -> Result<(HopperBackwardTiles, Kernel), &'static str> {
     let pairs_masked = variant.bounds.residual;
     let scale = variant.lowered.backward.product_grad_scale;
-    let mut values = demanded(variant, pairs, tables);
+    let mut values = demanded(variant, pairs, tables, tile_mask);
     let mut all = pairs.roots();
     all.extend(scale);
     all.extend(tables.iter().flat_map(DiagonalTable::roots));
     let rows = row_members(variant, &mut values, &all);
-    let needs = needs(&values, tables);
+    let needs = needs(&values, tables, tile_mask);
     let tiles = hopper_backward(variant.shape, variant.target, needs)?;
     let (block_q, block_kv) = (tiles.block_q as u32, tiles.block_kv as u32);
     let mut members: Vec<Argument> = [
@@ -150,12 +166,16 @@ fn main_kernel(
         tables.iter().map(|table| Argument::Parameter(table.parameter())).filter(|member| !rows.contains(member)),
     );
     members.extend(rows);
+    let ranges = tile_mask.map(|mask| mask.ranges(&variant.graph)).unwrap_or_default();
+    members.extend(ranges.iter().map(|&(parameter, axis)| Argument::Extremes(parameter, axis)));
     members.extend([Argument::Length(Length::Batches), Argument::Length(Length::KeyHeadGroup)]);
 
     let queries = Columns::of(&values, Place::Query, "stage", "");
     let is_split = pairs.is_split();
     let (weight, gradient) = pairs.functions(variant, &values);
-    let mut functions = format!("{weight}{gradient}");
+    let mut functions = tile_mask.map(|mask| mask.function(&values)).unwrap_or_default();
+    functions.push_str(&weight);
+    functions.push_str(&gradient);
     let (mut weight_columns, mut gradient_columns) = (queries.snippet.clone(), queries.snippet.clone());
     let mut loaders = queries.functions;
     if is_split && queries.staged {
@@ -183,6 +203,7 @@ fn main_kernel(
         .iter()
         .map(|sum| context! { name => variant.name_of(sum.parameter), column => sum.kind == GradientKind::Column })
         .collect();
+    let skips = tile_mask.is_some() && tables.is_empty();
     let machine = context! {
         deterministic,
         split => is_split,
@@ -196,6 +217,16 @@ fn main_kernel(
         dq_by_rows => tiles.dq_by_rows,
         masked => variant.lowered.mask.is_some(),
         residual => pairs_masked,
+        tile_mask => tile_mask.is_some(),
+        // a walk that leaves tiles out would have to finish the sums of diagonals at each hole
+        skips,
+        finds_before => skips && deterministic,
+        own_name => "keys",
+        walked_name => "queries",
+        own_tile => "kv_tile",
+        walked_tile => "q_tile",
+        q_block => "BLOCK_Q",
+        kv_block => "BLOCK_KV",
         longest_first => !variant.bounds.expressions().is_empty(),
         mask_arguments => variant.mask_arguments(),
         sigmoid => pairs.is_sigmoid(),
@@ -212,7 +243,8 @@ fn main_kernel(
         scale_pairs => scales_pairs(variant),
         sums => parameters,
     };
-    let constants = constants(variant, &tiles, needs);
+    let mut constants = constants(variant, &tiles, needs);
+    constants.push_str(&extremes::constant(&ranges));
     let summary = describe(&tiles, deterministic);
     let machinery = Machinery::HopperBackward(&tiles, deterministic);
     let source = variant.source("backward_hopper", &summary, &constants, &own, machine, machinery);

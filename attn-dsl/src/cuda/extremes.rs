@@ -11,6 +11,11 @@ use crate::ir::ParameterId;
 /// Elements whose least and greatest are kept together.
 pub const EXTREMES_BLOCK: usize = 64;
 
+/// The constant that kernels need which read extremes; empty where `ranges` is.
+pub(super) fn constant(ranges: &[(ParameterId, u32)]) -> String {
+    if ranges.is_empty() { String::new() } else { format!("constexpr int EXTREMES_BLOCK = {EXTREMES_BLOCK};\n") }
+}
+
 /// One warp a block of elements; see the template.
 pub(crate) fn extremes(variant: &Variant<'_>, (parameter, axis): (ParameterId, u32)) -> Kernel {
     let mut members = vec![Argument::Parameter(parameter), Argument::Extremes(parameter, axis)];

@@ -4,7 +4,7 @@ use minijinja::context;
 
 use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
-use super::extremes::{EXTREMES_BLOCK, extremes};
+use super::extremes::{self, extremes};
 use super::hopper;
 use super::mask::TileMask;
 use super::relative::{self, Relatives};
@@ -342,9 +342,7 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
     match schedule {
         Schedule::Portable(planned, why) => {
             let mut constants = variant.constants(Pass::Forward, &planned, columns.fields, 0);
-            if !ranges.is_empty() {
-                constants.push_str(&format!("constexpr int EXTREMES_BLOCK = {EXTREMES_BLOCK};\n"));
-            }
+            constants.push_str(&extremes::constant(&ranges));
             let mut summary = describe(Pass::Forward, &planned, planned.shared_memory);
             if variant.target == Target::Sm90a {
                 summary.push_str(&format!(", since {why}"));

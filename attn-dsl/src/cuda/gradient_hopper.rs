@@ -13,7 +13,9 @@ use minijinja::{Value, context};
 use super::arguments::{Argument, Length, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, file_name};
 use super::backward::{pair_part, row_functions, row_members, scale_function, scales_pairs};
+use super::extremes;
 use super::gradients::{Gradient, GradientKind};
+use super::mask::TileMask;
 use super::values::Place;
 use super::{Kernel, KernelKind};
 use crate::ir::NodeId;
@@ -29,10 +31,11 @@ const COLUMN_WARPS: usize = 2;
 pub(super) fn kernels(
     variant: &Variant<'_>,
     gradients: &[Gradient],
+    tile_mask: Option<&TileMask>,
     why: &'static str,
 ) -> Result<Vec<Kernel>, &'static str> {
     let all = [GradientOf::Values, GradientOf::Keys, GradientOf::Queries];
-    all.into_iter().map(|of| kernel(variant, gradients, of, why)).collect()
+    all.into_iter().map(|of| kernel(variant, gradients, tile_mask, of, why)).collect()
 }
 
 /// What a kernel calls things.
@@ -85,6 +88,7 @@ fn sums_of(gradients: &[Gradient], of: GradientOf) -> Vec<&Gradient> {
 fn kernel(
     variant: &Variant<'_>,
     gradients: &[Gradient],
+    tile_mask: Option<&TileMask>,
     of: GradientOf,
     why: &'static str,
 ) -> Result<Kernel, &'static str> {
@@ -110,6 +114,7 @@ fn kernel(
     roots.iter().chain(&row_roots).chain(&scale).for_each(|&root| values.demand(root, &[]));
     if pairs_masked {
         variant.demand_mask(&mut values);
+        tile_mask.into_iter().for_each(|mask| mask.demand(&mut values));
     } else {
         variant.demand_bounds(&mut values);
     }
@@ -117,15 +122,18 @@ fn kernel(
     all.extend(row_roots.iter().chain(&scale));
     let rows = row_members(variant, &mut values, &all);
     let column_place = if of_keys { Place::Query } else { Place::Key };
-    let tiles = hopper_gradient(variant.shape, variant.target, of, values.staged_fields(column_place))?;
+    let tiles =
+        hopper_gradient(variant.shape, variant.target, of, values.staged_fields(column_place), tile_mask.is_some())?;
     let mut members = tensors(&words, &tiles, want_ds);
     members.push(Argument::WorksTaken);
+    let ranges = tile_mask.map(|mask| mask.ranges(&variant.graph)).unwrap_or_default();
+    members.extend(ranges.iter().map(|&(parameter, axis)| Argument::Extremes(parameter, axis)));
     members.extend(sums.iter().map(|sum| Argument::Partial(sum.parameter)));
     members.extend(rows);
     let group = if of_keys { Length::KeyHeadGroup } else { Length::HeadGroup };
     members.extend([Argument::Length(Length::Batches), Argument::Length(group)]);
 
-    let mut functions = String::new();
+    let mut functions = tile_mask.map(|mask| mask.function(&values)).unwrap_or_default();
     if want_ds {
         functions.push_str(&pair_part(variant, &values, &pair));
         functions.push_str(&scale_function(variant, &values));
@@ -173,6 +181,15 @@ fn kernel(
         column_values => columns.snippet,
         masked => variant.lowered.mask.is_some(),
         residual => pairs_masked,
+        tile_mask => tile_mask.is_some(),
+        skips => tile_mask.is_some(),
+        finds_before => false,
+        own_name => if of_keys { "keys" } else { "queries" },
+        walked_name => if of_keys { "queries" } else { "keys" },
+        own_tile => if of_keys { "kv_tile" } else { "q_tile" },
+        walked_tile => if of_keys { "q_tile" } else { "kv_tile" },
+        q_block => if of_keys { "BLOCK_COLUMNS" } else { "BLOCK_ROWS" },
+        kv_block => if of_keys { "BLOCK_ROWS" } else { "BLOCK_COLUMNS" },
         longest_first => !variant.bounds.expressions().is_empty(),
         mask_arguments => variant.mask_arguments(),
         pair_arguments => variant.pair_arguments(&roots),
@@ -181,7 +198,8 @@ fn kernel(
         counts_live_rows => per_row && pairs_masked,
         sums => parameters,
     };
-    let constants = constants(variant, &tiles, &words, of_keys, columns.fields);
+    let mut constants = constants(variant, &tiles, &words, of_keys, columns.fields);
+    constants.push_str(&extremes::constant(&ranges));
     let summary = format!("{}, since {why}", describe(&tiles, words.result, of_keys));
     let result_columns = if want_ds { variant.shape.padded_head_dim() } else { variant.shape.padded_value_dim() };
     let machinery = Machinery::HopperGradient([tiles.block_columns, result_columns]);

@@ -62,6 +62,7 @@ impl Variant<'_> {
             packed,
             q_rows => if packed { "q_start" } else { "batch" },
             kv_rows => if packed { "kv_start" } else { "batch" },
+            lengths_of => if packed { "tile" } else { "arguments" },
             lengths => if packed { ", q_len, kv_len" } else { "" },
             ..machine
         }

@@ -19,6 +19,8 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("forward", include_str!("templates/forward.cu")),
     ("forward_hopper", include_str!("templates/forward_hopper.cu")),
     ("backward_hopper", include_str!("templates/backward_hopper.cu")),
+    ("walk", include_str!("templates/walk.cu")),
+    ("walking_loader", include_str!("templates/walking_loader.cu")),
     ("query_warps", include_str!("templates/query_warps.cu")),
     ("diagonals", include_str!("templates/diagonals.cu")),
     ("gradient_hopper", include_str!("templates/gradient_hopper.cu")),

@@ -16,6 +16,8 @@ const BLOCK_KV: usize = 128;
 const CONSUMERS: usize = 2;
 /// Tiles of q and of do, and of ds, in shared memory.
 const STAGES: usize = 2;
+/// The ring by which all are told of the tiles that are walked: four, of 16 bytes and two barriers each.
+const WALK_BYTES: usize = 4 * (16 + BARRIER_BYTES_OF_STAGE);
 
 /// The tile of a backward kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +50,8 @@ pub(crate) struct HopperBackwardNeeds {
     pub(crate) relative_fields: usize,
     /// Whether gradients of weights are summed along diagonals.
     pub(crate) sums_diagonals: bool,
+    /// Whether the producer finds the tiles that are walked, and tells the others.
+    pub(crate) finds_tiles: bool,
 }
 
 /// Diagonals whose sums a block keeps, eight of each: those of a tile, and those that the tile before has finished.
@@ -79,7 +83,8 @@ pub(crate) fn hopper_backward(
     let dq = CONSUMERS * 64 * dq_columns * 4;
     let (diagonals, diagonal_barriers) =
         if needs.sums_diagonals { (DIAGONALS * 8 * 4, STAGES * BARRIER_BYTES_OF_STAGE) } else { (0, 0) };
-    let barriers = 4 * 8 + 2 * STAGES * BARRIER_BYTES_OF_STAGE + diagonal_barriers;
+    let walk = if needs.finds_tiles { WALK_BYTES } else { 0 };
+    let barriers = 4 * 8 + 2 * STAGES * BARRIER_BYTES_OF_STAGE + diagonal_barriers + walk;
     let size = |copies: usize| {
         let relatives = copies * needs.relative_fields * relative_copy_bytes(block_q, BLOCK_KV);
         tile(BLOCK_KV, k_chunks + value) + STAGES * (queries + relatives) + dq + diagonals + barriers + WORK_BYTES
@@ -128,12 +133,13 @@ pub(crate) struct HopperGradientTiles {
 }
 
 /// The tiles of a kernel of one gradient, or why there are none. `column_fields` is the number of 4-byte fields of a column that are
-/// kept in shared memory.
+/// kept in shared memory; `finds_tiles` says whether the producer finds the tiles that are walked.
 pub(crate) fn hopper_gradient(
     shape: Shape,
     target: Target,
     of: GradientOf,
     column_fields: usize,
+    finds_tiles: bool,
 ) -> Result<HopperGradientTiles, &'static str> {
     half_on_hopper(shape, target)?;
     let (head, value) = (chunks(shape.head_dim()), chunks(shape.value_dim()));
@@ -146,7 +152,8 @@ pub(crate) fn hopper_gradient(
     };
     let rings = STAGES * (tile(block_columns, head) + block_columns * 4 * column_fields)
         + grad_stages * tile(block_columns, value);
-    let barriers = 4 * 8 + (STAGES + grad_stages) * BARRIER_BYTES_OF_STAGE + 8;
+    let walk = if finds_tiles { WALK_BYTES } else { 0 };
+    let barriers = 4 * 8 + (STAGES + grad_stages) * BARRIER_BYTES_OF_STAGE + 8 + walk;
     let shared_memory = tile(block_rows, own) + rings + barriers + WORK_BYTES;
     if shared_memory > target.shared_memory_per_block() {
         return Err("its tiles need more shared memory than a block has");
@@ -174,7 +181,12 @@ mod tests {
             for head_dim in (8..=256).step_by(8) {
                 for value_dim in (8..=256).step_by(8) {
                     let shape = Shape::new(element, head_dim, value_dim).unwrap();
-                    let needs = HopperBackwardNeeds { query_fields: 4, relative_fields: 2, sums_diagonals: true };
+                    let needs = HopperBackwardNeeds {
+                        query_fields: 4,
+                        relative_fields: 2,
+                        sums_diagonals: true,
+                        finds_tiles: true,
+                    };
                     let planned = hopper_backward(shape, Target::Sm90a, needs);
                     if head_dim.max(value_dim) > 128 {
                         assert!(planned.unwrap_err().contains("128"), "{shape}");

@@ -5,6 +5,7 @@
 use attn_dsl::cuda::{Argument, Length, RowArray, TensorRole};
 
 use super::compiled::Compiled;
+use super::extremes::extremes_grid;
 use super::pack::Bindings;
 use super::{HEADS_IN_TURNS, KernelExecutor, bind_call, key_head_group};
 use crate::attention::Gradients;
@@ -65,9 +66,11 @@ impl KernelExecutor {
             bindings.query_grad_sums = Some(sums.address());
             bindings.query_grad_turns = turns.as_ref().map(|memory| memory.address());
         }
+        let _extremes = self.bind_extremes(&mut bindings, call, &kernels)?;
         parameter_gradients.bind(&mut bindings);
         for compiled in kernels.iter() {
-            let grid = parameter_gradients.grid(compiled, problem).unwrap_or_else(|| self.grid(compiled, problem));
+            let own_grid = parameter_gradients.grid(compiled, problem).or_else(|| extremes_grid(compiled, call));
+            let grid = own_grid.unwrap_or_else(|| self.grid(compiled, problem));
             self.launch(call, compiled, grid, &bindings)?;
         }
         let parameters = parameter_gradients.finish(self, call)?;

@@ -3,10 +3,11 @@
 //! Invariant: what was prepared for a call serves the kernels of every plan of that call, any number of times; each launch writes
 //! all of the output and of the saved rows.
 
-use attn_dsl::cuda::{EXTREMES_BLOCK, KernelKind, RowArray, TensorRole};
+use attn_dsl::cuda::{KernelKind, RowArray, TensorRole};
 use attn_dsl::lower::SavedRow;
 
 use super::compiled::Compiled;
+use super::extremes::extremes_grid;
 use super::pack::Bindings;
 use super::{KernelExecutor, Ready, bind_call, saved_name};
 use crate::attention::Output;
@@ -23,13 +24,6 @@ pub(super) struct Forward<'a> {
     saved: Vec<Tensor>,
     /// What else the bindings have addresses in.
     _memory: Vec<Box<dyn DeviceMemory>>,
-}
-
-/// The shape of the extremes of blocks along an axis of a parameter.
-fn extremes_shape(parameter: &Tensor, axis: u32) -> Vec<usize> {
-    let mut shape = parameter.shape().to_vec();
-    shape[axis as usize] = shape[axis as usize].div_ceil(EXTREMES_BLOCK);
-    shape
 }
 
 impl KernelExecutor {
@@ -57,15 +51,7 @@ impl KernelExecutor {
             bindings.row(RowArray::LiveKeys, buffer.address());
         }
         let mut memory: Vec<Box<dyn DeviceMemory>> = live_keys.into_iter().chain(zero).collect();
-        for kernel in kernels {
-            if let KernelKind::Extremes(parameter, axis) = kernel.source.kind {
-                let shape = extremes_shape(&call.parameters[parameter.0 as usize], axis);
-                let bytes = shape.iter().product::<usize>() * 2 * DType::I32.size();
-                let extremes = self.machine.allocate("extremes of a parameter", bytes)?;
-                bindings.extremes.insert((parameter, axis), (extremes.address(), shape));
-                memory.push(extremes);
-            }
-        }
+        memory.extend(self.bind_extremes(&mut bindings, call, kernels)?);
         let persistent = kernels.iter().any(|compiled| compiled.source.persistent);
         bindings.works_taken = persistent.then(|| self.works_taken()).transpose()?;
         Ok(Forward { call, bindings, output, saved, _memory: memory })
@@ -77,15 +63,11 @@ impl KernelExecutor {
         forward: &Forward<'_>,
         kernels: &'k [Compiled],
     ) -> Result<Vec<Ready<'k>>, Error> {
-        let grid = |compiled: &Compiled| match compiled.source.kind {
-            KernelKind::Extremes(parameter, axis) => {
-                let shape = extremes_shape(&forward.call.parameters[parameter.0 as usize], axis);
-                let warps = compiled.source.threads as usize / 32;
-                [shape.iter().product::<usize>().div_ceil(warps), 1, 1]
-            }
-            _ => self.grid(compiled, &forward.call.problem),
-        };
-        let ready = kernels.iter().map(|compiled| self.ready(compiled, grid(compiled), &forward.bindings));
+        let ready = kernels.iter().map(|compiled| {
+            let grid = extremes_grid(compiled, forward.call);
+            let grid = grid.unwrap_or_else(|| self.grid(compiled, &forward.call.problem));
+            self.ready(compiled, grid, &forward.bindings)
+        });
         ready.filter_map(Result::transpose).collect()
     }
 

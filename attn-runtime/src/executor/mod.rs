@@ -9,6 +9,7 @@
 mod align;
 mod backward;
 mod compiled;
+mod extremes;
 mod forward;
 mod gradients;
 mod pack;
@@ -136,7 +137,7 @@ impl KernelExecutor {
                 [tiles(q_len, source.block_q), heads, batch]
             }
             KernelKind::BackwardKv => [tiles(kv_len, source.block_kv), kv_heads, batch],
-            KernelKind::Extremes(..) => unreachable!("its blocks follow a parameter's shape: see `forward_launches`"),
+            KernelKind::Extremes(..) => unreachable!("its blocks follow a parameter's shape: see `extremes_grid`"),
             // these two depend on a parameter's shape: see `gradients`
             KernelKind::Table(_) => [tiles(q_len, source.block_q), 1, batch * heads],
             KernelKind::Dense(_) => [tiles(kv_len, source.block_kv), tiles(q_len, source.block_q), 1],

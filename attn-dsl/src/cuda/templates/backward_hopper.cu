@@ -34,13 +34,16 @@ __device__ __forceinline__ QueryTiles query_tiles_of(const Range& range) { retur
 __device__ __forceinline__ Range live_queries_of_tile(const Arguments& arguments, const Tile& tile, int kv_tile) {
     return live_queries_of(arguments, tile, kv_tile * BLOCK_KV, kv_tile * BLOCK_KV + BLOCK_KV);
 }
+//% if tile_mask
+//% include "walk"
+//% endif
 
 // ---------------------------------------------------------------- kernel
 // A block stays on its multiprocessor and computes tile after tile of keys, each the next that no block has taken. It walks the
 // queries that see the tile: everything transposed, so that weights and their gradients are A of the next products without leaving
 // registers: s^T = k q^T, dp^T = v do^T, dv += p^T do, dk += ds^T q. Only ds passes through shared memory, for dq = ds k.
 //% if deterministic
-// Every tile of dq is a sum over tiles of keys: blocks add to it in the order of the tiles. They wait for works with lower numbers alone,
+// Every tile of dq is a sum over tiles of keys@{ " with a live pair" if skips else "" }: blocks add to it in the order of the tiles. They wait for works with lower numbers alone,
 // which other blocks have taken before.
 //% endif
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -71,6 +74,9 @@ attn_backward(const __grid_constant__ Arguments arguments) {
     //% else
     const u32 work_slot = do_empty + 8 * STAGES;
     //% endif
+    //% if tile_mask
+    const u32 walk = work_slot + 16;   // a ring of tiles of queries, and its barriers
+    //% endif
 
     if (threadIdx.x == 0) {
         mbarrier_init(kv_full, 1), mbarrier_init(kv_empty, 1);
@@ -79,6 +85,9 @@ attn_backward(const __grid_constant__ Arguments arguments) {
         for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(do_full + 8 * stage, 1), mbarrier_init(do_empty + 8 * stage, CONSUMERS);
         //% if tables
         for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(ds_full + 8 * stage, 4 * CONSUMERS), mbarrier_init(ds_empty + 8 * stage, QUERY_WARPS);
+        //% endif
+        //% if tile_mask
+        for (int stage = 0; stage < WALK_STAGES; ++stage) mbarrier_init(walk + WALK_FULL + 8 * stage, 1), mbarrier_init(walk + WALK_EMPTY + 8 * stage, @{ "1 + " if skips else "" }@{ "QUERY_WARPS + " if skips and by_query else "" }4 * CONSUMERS);
         //% endif
         mbarrier_init_fence();
     }
@@ -90,6 +99,9 @@ attn_backward(const __grid_constant__ Arguments arguments) {
     if (warpgroup == 0) {   // ---------------------------------------- producer
         registers_release<PRODUCER_REGISTERS>();
         const int role = __shfl_sync(~0u, threadIdx.x / 32, 0);
+        //% if tile_mask
+        //% include "walking_loader"
+        //% else
         if (role == 0) {   // copies tiles
             if (elect_one()) {
                 const int works = (kv_len + BLOCK_KV - 1) / BLOCK_KV * (arguments.heads / arguments.group) * arguments.batches;
@@ -124,11 +136,15 @@ attn_backward(const __grid_constant__ Arguments arguments) {
             }
             return;
         }
+        //% endif
         if (role == 1) {   // adds finished tiles of dq to global memory
             auto may_write = [&] {
                 for (int w = 0; w < CONSUMERS; ++w) named_barrier_arrive(DQ_EMPTY + w, DQ_THREADS);
             };
             may_write();
+            //% if skips
+            RingPlace walk_place = {0, 0};
+            //% endif
             for (u32 parity = 0;; parity ^= 1) {
                 mbarrier_wait(work_full, parity);
                 const Work work = load_work(work_slot);
@@ -136,21 +152,35 @@ attn_backward(const __grid_constant__ Arguments arguments) {
                 if (lane == 0) mbarrier_arrive(work_empty);
                 if (work.kv_head < 0) break;
                 for (int head = work.kv_head * arguments.group; head < (work.kv_head + 1) * arguments.group; ++head) {
+                    //% if deterministic or not skips
                     const Tile tile = load_tile_values(arguments, work.batch, head);
+                    //% endif
+                    //% if not skips
                     const QueryTiles tiles = query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile));
-                    //% if deterministic
+                    //% endif
+                    //% if deterministic and not skips
                     // the tile of keys before adds to these, and before this one
                     const QueryTiles before = work.kv_tile == 0 ? QueryTiles{0, 0} : query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile - 1));
                     //% endif
                     const i64 first_tile = ((i64)work.batch * arguments.heads + head) * q_tiles;
+                    //% if skips
+                    for (WalkedTile walked = {0, false, false}; !walked.last;) {
+                        walked = take_walked(walk, walk_place);
+                        const int q_tile = walked.tile;
+                        if (q_tile < 0) break;
+                        //% if deterministic
+                        const int before = tile_before(arguments, tile, q_tile, work.kv_tile);
+                        //% endif
+                    //% else
                     for (int q_tile = tiles.last - 1; q_tile >= tiles.first; --q_tile) {
+                    //% endif
                         for (int w = 0; w < CONSUMERS; ++w) named_barrier_sync(DQ_FULL + w, DQ_THREADS);
                         if (elect_one()) {
                             float* to = arguments.dq_sums + (first_tile + q_tile) * (DQ_TILE_BYTES / 4);
                             //% if deterministic
                             int* turn = arguments.dq_turns + first_tile + q_tile;
-                            if (q_tile >= before.first && q_tile < before.last) {
-                                while (load_acquire(turn) != work.kv_tile);
+                            if (@{ "before >= 0" if skips else "q_tile >= before.first && q_tile < before.last" }) {
+                                while (load_acquire(turn) != @{ "before + 1" if skips else "work.kv_tile" });
                                 publish_global();
                                 bulk_add(to, dq_tile, DQ_TILE_BYTES);
                             } else {
@@ -256,6 +286,9 @@ attn_backward(const __grid_constant__ Arguments arguments) {
 
     //% endif
     RingPlace place = {0, 0};   // of the tile of queries: in all rings the same
+    //% if tile_mask
+    RingPlace walk_place = {0, 0};
+    //% endif
     u32 ds_tile = ds_ring;
     for (u32 parity = 0;; parity ^= 1) {
         mbarrier_wait(work_full, parity);
@@ -273,8 +306,10 @@ attn_backward(const __grid_constant__ Arguments arguments) {
 
         for (int head = kv_head * arguments.group; head < (kv_head + 1) * arguments.group; ++head) {
             const Tile tile = load_tile_values(arguments, batch, head);
+            //% if not tile_mask
             const Range range = live_queries_of_tile(arguments, tile, work.kv_tile);
             const QueryTiles tiles = query_tiles_of(range);
+            //% endif
             auto key_at = [&](int kv) { kv = min(kv, kv_len - 1); return load_key(arguments, tile, kv, (float)kv); };
             const Key key[2] = {key_at(first_kv), key_at(first_kv + 8)};
             //% for parameter in sums
@@ -288,7 +323,12 @@ attn_backward(const __grid_constant__ Arguments arguments) {
             // tiles all of whose pairs are live
             const int full_first = kv_begin + BLOCK_KV <= kv_len ? (range.full_begin + BLOCK_Q - 1) / BLOCK_Q : tiles.last, full_last = range.full_end / BLOCK_Q;
             //% endif
+            //% if tile_mask
+            WalkedTile walked = take_walked(walk, walk_place);
+            int q_tile = walked.tile;
+            //% else
             int q_tile = tiles.last - 1;
+            //% endif
             // whether the pair of register i is live; `seen` are the queries that see this thread's keys
             auto is_live_at = [&](int i, int first_q, const Range (&seen)[2], const Query& query, const Key& key) {
                 const int column = i / 4 * 8 + i % 2, r = i / 2 % 2;
@@ -413,7 +453,7 @@ attn_backward(const __grid_constant__ Arguments arguments) {
             // the scores of the next tile are computed while this one's gradients leave
             auto step = [&](auto after) {
                 const int stage = place.stage;
-                const bool partial = @{ "true" if residual else "q_tile < full_first || q_tile >= full_last" };
+                const bool partial = @{ "!walked.full" if tile_mask else "true" if residual else "q_tile < full_first || q_tile >= full_last" };
                 float dp[BLOCK_Q / 2];
                 mbarrier_wait(do_full + 8 * stage, place.parity);
                 issue_dp(dp, stage);
@@ -451,7 +491,11 @@ attn_backward(const __grid_constant__ Arguments arguments) {
                 issue_dv(stage);
                 //% endif
                 advance(place, STAGES);
+                //% if tile_mask
+                if constexpr (!decltype(after)::last) walked = take_walked(walk, walk_place), q_tile = walked.tile;
+                //% else
                 --q_tile;
+                //% endif
                 //% if early_weights
                 if constexpr (!decltype(after)::last) compute_scores(s);
                 //% endif
@@ -484,12 +528,12 @@ attn_backward(const __grid_constant__ Arguments arguments) {
                 }
                 //% endif
             };
-            if (tiles.first < tiles.last) {
+            if (@{ "q_tile >= 0" if tile_mask else "tiles.first < tiles.last" }) {
                 compute_scores(s);
                 wgmma_wait<0>();
                 pin(s);
 #pragma unroll 1
-                while (q_tile > tiles.first) step(More{});
+                while (@{ "!walked.last" if tile_mask else "q_tile > tiles.first" }) step(More{});
                 step(Last{});
             }
             //% if sums

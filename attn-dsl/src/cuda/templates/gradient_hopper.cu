@@ -27,6 +27,9 @@ __device__ __forceinline__ ColumnTiles column_tiles_of(const Range& range) { ret
 __device__ __forceinline__ Range live_of_tile(const Arguments& arguments, const Tile& tile, int row_tile) {
     return @{ live_of }(arguments, tile, row_tile * BLOCK_ROWS, row_tile * BLOCK_ROWS + BLOCK_ROWS);
 }
+//% if tile_mask
+//% include "walk"
+//% endif
 
 // ---------------------------------------------------------------- kernel
 // A block stays on its multiprocessor and computes @{ result } of tile after tile of @{ rows_name }. It keeps their rows of @{ own }@{ " and " ~ own_grad if want_ds else "" } in shared memory
@@ -45,12 +48,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     // of stage i, 8 i bytes on
     const u32 full = work_empty + 8, empty = full + 8 * STAGES, grad_full = empty + 8 * STAGES, grad_empty = grad_full + 8 * GRAD_STAGES;
     const u32 work_slot = grad_empty + 8 * GRAD_STAGES;
+    //% if tile_mask
+    const u32 walk = work_slot + 16;   // a ring of tiles of @{ columns_name }, and its barriers
+    //% endif
 
     if (threadIdx.x == 0) {
         mbarrier_init(own_full, 1), mbarrier_init(own_empty, CONSUMERS);
         mbarrier_init(work_full, 1), mbarrier_init(work_empty, @{ "COLUMN_WARPS + " if staged else "" }4 * CONSUMERS);
         for (int stage = 0; stage < STAGES; ++stage) mbarrier_init(full + 8 * stage, 1@{ " + COLUMN_WARPS" if staged else "" }), mbarrier_init(empty + 8 * stage, 4 * CONSUMERS);
         for (int stage = 0; stage < GRAD_STAGES; ++stage) mbarrier_init(grad_full + 8 * stage, 1), mbarrier_init(grad_empty + 8 * stage, CONSUMERS);
+        //% if tile_mask
+        for (int stage = 0; stage < WALK_STAGES; ++stage) mbarrier_init(walk + WALK_FULL + 8 * stage, 1), mbarrier_init(walk + WALK_EMPTY + 8 * stage, @{ "COLUMN_WARPS + " if staged else "" }4 * CONSUMERS);
+        //% endif
         mbarrier_init_fence();
     }
     __syncthreads();
@@ -61,6 +70,67 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (warpgroup == 0) {   // ---------------------------------------- producer
         registers_release<PRODUCER_REGISTERS>();
         if (threadIdx.x < 32) {   // copies tiles
+            //% if tile_mask
+            const int works = (@{ row_len } + BLOCK_ROWS - 1) / BLOCK_ROWS * arguments.heads@{ " / arguments.group" if of_keys else "" } * arguments.batches;
+            RingPlace place = {0, 1}, grad_place = {0, 1}, walk_place = {0, 1};   // fresh stages are empty
+            u32 parity = 1;
+            for (int number = blockIdx.x;; parity ^= 1) {
+                const Work work = work_at(arguments, number);
+                const int batch = work.batch;
+                if (elect_one()) {
+                    mbarrier_wait(work_empty, parity);
+                    store_work(work_slot, work);
+                    mbarrier_arrive(work_full);
+                    if (work.head >= 0) {
+                        const int row_begin = work.tile * BLOCK_ROWS;
+                        mbarrier_wait(own_empty, parity);
+                        mbarrier_arrive_expect(own_full, chunks(HEAD_DIM) * OWN_CHUNK_BYTES@{ " + OWN_GRAD_TILE_BYTES" if want_ds else "" });
+                        for (int c = 0; c < chunks(HEAD_DIM); ++c) tensor_load(@{ own }_tile + c * OWN_CHUNK_BYTES, &arguments.@{ own }_map, own_full, c * CHUNK_COLUMNS, row_begin, work.head, batch, EVICT_FIRST);
+                        //% if want_ds
+                        for (int c = 0; c < chunks(VALUE_DIM); ++c) tensor_load(@{ own_grad }_tile + c * OWN_CHUNK_BYTES, &arguments.@{ own_grad }_map, own_full, c * CHUNK_COLUMNS, row_begin, work.head, batch, EVICT_FIRST);
+                        //% endif
+                    }
+                }
+                __syncwarp();
+                if (work.head < 0) break;
+                //% if of_keys
+                for (int head = work.head * arguments.group; head < (work.head + 1) * arguments.group; ++head) {
+                    const int other_head = head;
+                //% else
+                {
+                    const int head = work.head, other_head = head / arguments.group;
+                //% endif
+                    const Tile tile = load_tile_values(arguments, batch, head);
+                    const ColumnTiles tiles = column_tiles_of(live_of_tile(arguments, tile, work.tile));
+                    LiveTiles seen = none_seen(tiles.last);
+                    WalkedTile walked = {-1, false, false};   // the one found last: others are told when it is known whether another follows
+                    for (int from = tiles.last - 1; !walked.last; --from) {
+                        from = next_live(arguments, tile, seen, work.tile, from, tiles.first);
+                        walked.last = from < 0;
+                        const int column_tile = walked.tile;
+                        if ((column_tile >= 0 || walked.last) && elect_one()) {
+                            tell_walked(walk, walk_place, walked);
+                            if (column_tile >= 0) {
+                                mbarrier_wait(empty + 8 * place.stage, place.parity);
+                                mbarrier_arrive_expect(full + 8 * place.stage, OTHER_TILE_BYTES);
+                                for (int c = 0; c < chunks(HEAD_DIM); ++c)
+                                    tensor_load(@{ other }_ring + place.stage * OTHER_TILE_BYTES + c * OTHER_CHUNK_BYTES, &arguments.@{ other }_map, full + 8 * place.stage, c * CHUNK_COLUMNS, column_tile * BLOCK_COLUMNS, other_head, batch, EVICT_LAST);
+                                mbarrier_wait(grad_empty + 8 * grad_place.stage, grad_place.parity);
+                                mbarrier_arrive_expect(grad_full + 8 * grad_place.stage, OTHER_GRAD_TILE_BYTES);
+                                for (int c = 0; c < chunks(VALUE_DIM); ++c)
+                                    tensor_load(@{ other_grad }_ring + grad_place.stage * OTHER_GRAD_TILE_BYTES + c * OTHER_CHUNK_BYTES, &arguments.@{ other_grad }_map, grad_full + 8 * grad_place.stage, c * CHUNK_COLUMNS, column_tile * BLOCK_COLUMNS, other_head, batch, EVICT_LAST);
+                            }
+                        }
+                        __syncwarp();
+                        if (column_tile >= 0 || walked.last) advance(walk_place, WALK_STAGES);
+                        if (column_tile >= 0) advance(place, STAGES), advance(grad_place, GRAD_STAGES);
+                        if (from >= 0) walked.tile = from, walked.full = is_full(seen, from);
+                    }
+                }
+                if (lane == 0) number = gridDim.x + count_up(arguments.works_taken, works - 1);
+                number = __shfl_sync(~0u, number, 0);
+            }
+            //% else
             if (elect_one()) {
                 const int works = (@{ row_len } + BLOCK_ROWS - 1) / BLOCK_ROWS * arguments.heads@{ " / arguments.group" if of_keys else "" } * arguments.batches;
                 RingPlace place = {0, 1}, grad_place = {0, 1};   // fresh stages are empty
@@ -101,10 +171,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                     }
                 }
             }
+            //% endif
         }
         //% if staged
         else if (threadIdx.x < 32 + 32 * COLUMN_WARPS) {   // computes what varies by @{ columns }
-            RingPlace place = {0, 1};
+            RingPlace place = {0, 1}@{ ", walk_place = {0, 0}" if tile_mask else "" };
             for (u32 parity = 0;; parity ^= 1) {
                 mbarrier_wait(work_full, parity);
                 const Work work = load_work(work_slot);
@@ -114,8 +185,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 const int batch = work.batch;
                 for (int head = work.head@{ " * arguments.group; head < (work.head + 1) * arguments.group" if of_keys else "; head <= work.head" }; ++head) {
                     const Tile tile = load_tile_values(arguments, batch, head);
+                    //% if tile_mask
+                    for (WalkedTile walked = {0, false, false}; !walked.last; advance(place, STAGES)) {
+                        walked = take_walked(walk, walk_place);
+                        const int column_tile = walked.tile;
+                        if (column_tile < 0) break;
+                    //% else
                     const ColumnTiles tiles = column_tiles_of(live_of_tile(arguments, tile, work.tile));
                     for (int column_tile = tiles.last - 1; column_tile >= tiles.first; --column_tile, advance(place, STAGES)) {
+                    //% endif
                         mbarrier_wait(empty + 8 * place.stage, place.parity);
                         for (int column = threadIdx.x - 32; column < BLOCK_COLUMNS; column += 32 * COLUMN_WARPS) {
                             // positions past the end read what the last one has; nothing of theirs is used
@@ -181,7 +259,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (lane == 0) mbarrier_arrive(empty + 8 * stage);
     };
 
-    RingPlace place = {0, 0}, grad_place = {0, 0};
+    RingPlace place = {0, 0}, grad_place = {0, 0}@{ ", walk_place = {0, 0}" if tile_mask else "" };
     for (u32 parity = 0;; parity ^= 1) {
         mbarrier_wait(work_full, parity);
         const Work work = load_work(work_slot);
@@ -195,8 +273,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
         for (int head = work.head@{ " * arguments.group; head < (work.head + 1) * arguments.group" if of_keys else "; head <= work.head" }; ++head) {
             const Tile tile = load_tile_values(arguments, batch, head);
+            //% if not tile_mask
             const Range range = live_of_tile(arguments, tile, work.tile);
             const ColumnTiles tiles = column_tiles_of(range);
+            //% endif
             auto row_at = [&](int position) { position = min(position, @{ row_len } - 1); return load_@{ rows }(arguments, tile, position, (float)position); };
             const @{ row_structure } @{ rows }[2] = {row_at(first_row), row_at(first_row + 8)};
             //% for parameter in sums
@@ -214,7 +294,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             // tiles all of whose pairs are live
             const int full_first = (work.tile + 1) * BLOCK_ROWS <= @{ row_len } ? (range.full_begin + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS : tiles.last, full_last = range.full_end / BLOCK_COLUMNS;
             //% endif
+            //% if tile_mask
+            WalkedTile walked = take_walked(walk, walk_place);
+            int column_tile = walked.tile;
+            //% else
             int column_tile = tiles.last - 1;
+            //% endif
             // whether the pair of register i is live; `seen` are the @{ columns_name } that this thread's rows pair with
             auto is_live_at = [&](int i, int first_@{ column_short }, const Range (&seen)[2], const Query& query, const Key& key) {
                 const int column = i / 4 * 8 + i % 2, r = i / 2 % 2;
@@ -259,7 +344,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 }
             };
             auto weigh_tile = [&](int stage) {
-                //% if residual
+                //% if tile_mask
+                if (walked.full) weigh(stage, Full{});
+                else weigh(stage, Partial{});
+                //% elif residual
                 weigh(stage, Partial{});
                 //% else
                 if (column_tile < full_first || column_tile >= full_last) weigh(stage, Partial{});
@@ -270,7 +358,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
                 for (int i = 0; i < BLOCK_COLUMNS / 4; ++i) packed[i] = @{ "pack(dp[2 * i], dp[2 * i + 1])" if want_ds else "pack(s[2 * i], s[2 * i + 1])" };
             };
-            if (tiles.first < tiles.last) {
+            if (@{ "column_tile >= 0" if tile_mask else "tiles.first < tiles.last" }) {
                 mbarrier_wait(full + 8 * place.stage, place.parity);
                 //% if want_ds
                 mbarrier_wait(grad_full + 8 * grad_place.stage, grad_place.parity);
@@ -292,10 +380,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 //% endif
                 pack_tile();
 #pragma unroll 1
-                while (column_tile > tiles.first) {
+                while (@{ "!walked.last" if tile_mask else "column_tile > tiles.first" }) {
                     const int stage = place.stage;
                     advance(place, STAGES);
+                    //% if tile_mask
+                    walked = take_walked(walk, walk_place), column_tile = walked.tile;
+                    //% else
                     --column_tile;
+                    //% endif
                     mbarrier_wait(full + 8 * place.stage, place.parity);
                     mbarrier_wait(grad_full + 8 * grad_place.stage, grad_place.parity);
                     named_barrier_sync(my_turn, 256);

@@ -3,6 +3,9 @@
             //% if by_query
             RingPlace place = {0, 1};
             //% endif
+            //% if skips
+            RingPlace walk_place = {0, 0};
+            //% endif
             //% if tables
             RingPlace summed = {0, 0};   // of ds
             //% endif
@@ -15,12 +18,14 @@
                 for (int head = work.kv_head * arguments.group; head < (work.kv_head + 1) * arguments.group; ++head) {
                     const int batch = work.batch;
                     const Tile tile = load_tile_values(arguments, batch, head);
+                    //% if not skips
                     const QueryTiles tiles = query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile));
+                    //% endif
                     //% if relatives or tables
                     constexpr int OWN = BLOCK_Q / (32 * QUERY_WARPS);   // of a thread: thread + 32 QUERY_WARPS i
                     //% endif
                     //% if by_query
-                    auto store_values = [&](int q_tile) {
+                    auto store_values = [&](int q_tile@{ ", bool follows" if skips and relatives else "" }) {@{ "   // `follows`: its neighbour came before it" if skips and relatives else "" }
                         //% if stage_queries
                         auto query_at = [&](int column) {   // positions past the end read what the last one has; nothing of theirs is used
                             const int q = min(q_tile * BLOCK_Q + column, q_len - 1);
@@ -44,7 +49,7 @@
 #pragma unroll
                         for (int i = 0; i < RELATIVE_VALUES / BLOCK_Q * OWN; ++i) {
                             const int at = thread + 32 * QUERY_WARPS * i;
-                            relatives[i] = i < OWN || q_tile == tiles.last - 1 ? relative_at(at) : load_relative_at(before, at - BLOCK_Q);
+                            relatives[i] = i < OWN || @{ "!follows" if skips else "q_tile == tiles.last - 1" } ? relative_at(at) : load_relative_at(before, at - BLOCK_Q);
                         }
                         mbarrier_wait(q_empty + 8 * place.stage, place.parity);
                         //% if stage_queries
@@ -117,6 +122,18 @@
                     add_to_entries(own_@{ table.name }, pending_@{ read.entry }, lane);
                     //% endfor
                     //% endfor
+                    //% elif skips
+                    //% if relatives
+                    int walked_before = -1;
+                    //% endif
+                    for (WalkedTile walked = {0, false, false}; !walked.last;) {
+                        walked = take_walked(walk, walk_place);
+                        if (walked.tile < 0) break;
+                        store_values(walked.tile@{ ", walked.tile + 1 == walked_before" if relatives else "" });
+                        //% if relatives
+                        walked_before = walked.tile;
+                        //% endif
+                    }
                     //% else
                     for (int q_tile = tiles.last - 1; q_tile >= tiles.first; --q_tile) store_values(q_tile);
                     //% endif
