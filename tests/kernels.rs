@@ -24,6 +24,8 @@ const MACHINERY: [(&str, &str, &str, Target); 11] = [
     ("machinery_dense_grad", "attn_dense_grad", "dense-bias", Target::Sm90a),
     ("machinery_extremes", "attn_extremes", "document", Target::Sm80),
     ("machinery_forward_tile_mask", "attn_forward", "document", Target::Sm80),
+    ("machinery_backward_q_tile_mask", "attn_backward_q", "document", Target::Sm80),
+    ("machinery_backward_kv_tile_mask", "attn_backward_kv", "document", Target::Sm80),
     ("machinery_live_keys", "attn_live_keys", "live-keys", Target::Sm90a),
 ];
 

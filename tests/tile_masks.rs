@@ -1,5 +1,5 @@
-//! Masks that are more than bounds, in the schedules that ask of 32 tiles at a time what the mask leaves of them: the portable forward
-//! kernel and the Hopper backward kernels, on a simulated GPU against the oracle.
+//! Masks that are more than bounds, in the schedules that ask of 32 tiles at a time what the mask leaves of them: the portable kernels and
+//! the Hopper backward kernels, on a simulated GPU against the oracle.
 //!
 //! Invariant: every mask here is more than bounds.
 
@@ -25,9 +25,9 @@ const MASKS: &[&str] = &[
     "|b, h, q, kv| kv < 4 || kv >= kv_len - 4 + h",
     "|b, h, q, kv| rows[h, q] % 4 == kv / 32 % 4",
     "|b, h, q, kv| kv % 64 < 0 || q < 0",
-    "blocks(table, 64, 128)",
-    "blocks(table, 32, 24) & causal",
-    "|b, h, q, kv| table[b, h, rows[h, q], kv / 64] != 0 || kv == q",
+    "blocks(pattern, 64, 128)",
+    "blocks(pattern, 32, 24) & causal",
+    "|b, h, q, kv| pattern[b, h, rows[h, q], kv / 64] != 0 || kv == q",
 ];
 
 /// Few queries and so many keys that the first 32 tiles are not all; several tiles of both; one query.
@@ -38,7 +38,8 @@ const SHAPES: [Shape; 3] = [
 ];
 
 fn definition(mask: &str, rest: &str) -> Definition {
-    let text = format!("struct Masked {{ ids: i32[b, kv], rows: i32[h, q], table: i32[b, h, 5, 7], {rest} mask: {mask} }}");
+    let text =
+        format!("struct Masked {{ ids: i32[b, kv], rows: i32[h, q], pattern: i32[b, h, 5, 7], {rest} mask: {mask} }}");
     attn::compile_one(&text).unwrap_or_else(|errors| panic!("{}", errors.render(&text, "mask.attn")))
 }
 
@@ -130,11 +131,11 @@ const BACKWARD_RESTS: [&str; 4] = [
     "table: f32[h, 16], score: |s, b, h, q, kv| s + table[h, abs(q - kv) / 8],",
 ];
 
-fn backward_source(definition: &Definition, shape: Shape, deterministic: bool) -> String {
+fn backward_source(definition: &Definition, shape: Shape, target: Target, deterministic: bool) -> String {
     let kernels = KernelShape::new(ElementType::Bf16, shape.head_dim, shape.value_dim).unwrap();
-    let kernels = cuda::backward(&lower(definition).unwrap(), kernels, Target::Sm90a, deterministic).unwrap();
-    let hopper = kernels.into_iter().filter(|kernel| kernel.entry.starts_with("attn_backward"));
-    hopper.map(|kernel| kernel.source).collect()
+    let kernels = cuda::backward(&lower(definition).unwrap(), kernels, target, deterministic).unwrap();
+    let backward = kernels.into_iter().filter(|kernel| kernel.entry.starts_with("attn_backward"));
+    backward.map(|kernel| kernel.source).collect()
 }
 
 /// Every mask in one shape and with one rest, which take turns.
@@ -147,7 +148,7 @@ fn backward_passes() {
             let rest = BACKWARD_RESTS[(at + at / MASKS.len()) % BACKWARD_RESTS.len()];
             let (definition, deterministic) = (definition(mask, rest), at % 3 != 2);
             let shape = BACKWARD_SHAPES[(at + at / MASKS.len()) % BACKWARD_SHAPES.len()];
-            let source = backward_source(&definition, shape, deterministic);
+            let source = backward_source(&definition, shape, Target::Sm90a, deterministic);
             assert!(source.contains("Hopper schedule") && source.contains("live_tile("), "{mask}");
             let case = Case { shape, dtype: DType::BF16, broadcast: at % 4 == 3, ..Case::default() };
             let options = SimOptions { multiprocessors: [2, u32::MAX][at % 2], ..SimOptions::new(at as u64) };
@@ -209,7 +210,7 @@ const MISTAKES: [(&str, &str, &[Option<FaultKind>]); 4] = [
 #[test]
 fn mistakes_are_found() {
     let definition = definition(HOLES, "");
-    let kernel = backward_source(&definition, HOLES_SHAPE, true);
+    let kernel = backward_source(&definition, HOLES_SHAPE, Target::Sm90a, true);
     let case = Case { shape: HOLES_SHAPE, dtype: DType::BF16, ..Case::default() };
     let arguments = case.arguments(&definition).unwrap();
     let expected = Expected::new(&Attention::new(&definition, &Device::Cpu).unwrap(), &arguments).unwrap();
@@ -234,12 +235,53 @@ fn mistakes_are_found() {
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
+/// More than 32 tiles of keys, and of queries; several of both, of every kind of parameter.
+const PORTABLE: [(Shape, &str); 6] = [
+    (Shape { q_len: 2200, kv_len: 5, ..SHAPES[0] }, ""),
+    (SHAPES[1], "table: f32[h, 16], score: |s, b, h, q, kv| s + table[h, abs(q - kv) / 8],"),
+    (SHAPES[1], "bias: f32[h, q, kv], score: |s, b, h, q, kv| s + bias[h, q, kv],"),
+    (SHAPES[1], "slope: f32[b, kv], score: |s, b, h, q, kv| s * slope[b, kv], activation: relu, normalizer: count,"),
+    (Shape { kv_len: 2200, ..SHAPES[0] }, "sink: f32[h], activation: relu, normalizer: count + sink[h],"),
+    (SHAPES[2], "table: f32[h, 16], score: |s, b, h, q, kv| s + table[h, abs(q - kv) / 8],"),
+];
+
+/// Every mask with one of these, which take turns; every third in a packed batch.
+#[test]
+fn portable_backward_passes() {
+    let misses: Vec<String> = MASKS
+        .par_iter()
+        .enumerate()
+        .filter_map(|(at, &mask)| {
+            let (shape, rest) = PORTABLE[(at + at / PORTABLE.len()) % PORTABLE.len()];
+            let definition = definition(mask, rest);
+            assert_eq!(
+                backward_source(&definition, shape, Target::Sm80, true).matches("= next_live(").count(),
+                4,
+                "{mask}"
+            );
+            let packed: Option<&[[usize; 2]]> = if at % 3 == 1 { Some(&[[70, 90], [0, 3], [150, 139]]) } else { None };
+            let case = Case { shape, dtype: DType::BF16, broadcast: at % 4 == 3, packed, ..Case::default() };
+            let device = SimDevice::new(SimOptions::new(at as u64).target(Target::Sm80));
+            let attention = Attention::new(&definition, &Device::Sim(device)).unwrap();
+            let missed: String = match check_arguments(&attention, &case.arguments(&definition).unwrap()) {
+                Ok(all) => all.into_iter().filter(|one| !one.passed()).map(|one| format!("{one}; ")).collect(),
+                Err(error) => error.to_string(),
+            };
+            (!missed.is_empty()).then(|| format!("{} {case}: {missed}", definition.text))
+        })
+        .collect();
+    assert!(misses.is_empty(), "{} missed\n{}", misses.len(), misses.join("\n"));
+}
+
 /// Queries without a number meet no keys but those of their own tiles: zero times them would be no number either.
 #[test]
 fn backward_tiles_without_a_live_pair_are_not_loaded() {
-    for (head_dim, mask) in
-        [(64, "|b, h, q, kv| q / 128 == kv / 128"), (136, "|b, h, q, kv| (q / 128 + kv / 128) % 2 == 0")]
-    {
+    const DIAGONAL: &str = "|b, h, q, kv| q / 128 == kv / 128";
+    for (head_dim, mask, target) in [
+        (64, DIAGONAL, Target::Sm90a),
+        (136, "|b, h, q, kv| (q / 128 + kv / 128) % 2 == 0", Target::Sm90a),
+        (64, DIAGONAL, Target::Sm80),
+    ] {
         let shape = Shape { batch: 1, heads: 1, kv_heads: 1, q_len: 384, kv_len: 384, head_dim, value_dim: head_dim };
         let definition = definition(mask, "");
         let case = Case { shape, dtype: DType::BF16, strided: false, ..Case::default() };
@@ -249,7 +291,8 @@ fn backward_tiles_without_a_live_pair_are_not_loaded() {
             values[(128 + at) * head_dim..256 * head_dim].fill(f64::NAN);
             *tensor = Tensor::from_f64(DType::BF16, &[1, 1, 384, head_dim], &values).unwrap();
         }
-        let attention = Attention::new(&definition, &Device::Sim(SimDevice::new(SimOptions::new(5)))).unwrap();
+        let device = SimDevice::new(SimOptions::new(5).target(target));
+        let attention = Attention::new(&definition, &Device::Sim(device)).unwrap();
         for gradient in gradients(&attention, &arguments) {
             let is_number: Vec<bool> = gradient.to_f64_vec().unwrap().iter().map(|value| value.is_finite()).collect();
             let rows: Vec<bool> = is_number.chunks(head_dim).map(|row| row.iter().all(|&is| is)).collect();

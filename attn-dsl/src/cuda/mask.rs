@@ -8,6 +8,7 @@
 
 use std::fmt::Write;
 
+use super::arguments::Argument;
 use super::names::comment;
 use super::values::{Place, Values, function};
 use crate::ir::{Binary, Graph, Input, Names as PrintNames, NodeId, Op, ParameterId, Unary, print_expression_with};
@@ -203,6 +204,20 @@ impl TileMask {
             .collect();
         ranges.sort_unstable();
         ranges.dedup();
+        ranges
+    }
+
+    /// Gives a kernel `live_tile` and the extremes that it reads, where there is such a mask. Returns their parameters and axes.
+    pub(crate) fn add(
+        mask: Option<&TileMask>,
+        values: &Values<'_>,
+        members: &mut Vec<Argument>,
+        functions: &mut String,
+    ) -> Vec<(ParameterId, u32)> {
+        let Some(mask) = mask else { return vec![] };
+        functions.push_str(&mask.function(values));
+        let ranges = mask.ranges(values.graph);
+        members.extend(ranges.iter().map(|&(parameter, axis)| Argument::Extremes(parameter, axis)));
         ranges
     }
 

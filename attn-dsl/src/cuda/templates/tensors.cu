@@ -57,12 +57,14 @@ __device__ __forceinline__ int2 extremes_of(const int* elements, i64 stride, con
     first = clamp_index(first, extent), last = clamp_index(last, extent);
     int2 bounds = {2147483647, -2147483647};
     if (last - first < EXTREMES_BLOCK / 4) {
+#pragma unroll 1   // registers are worth more than a few loads at once
         for (int at = first; at <= last; ++at) {
             const int value = elements[at * stride];
             bounds.x = min(bounds.x, value), bounds.y = max(bounds.y, value);
         }
         return bounds;
     }
+#pragma unroll 1
     for (int block = first / EXTREMES_BLOCK; block <= last / EXTREMES_BLOCK; ++block) {
         const int2 found = blocks[block * block_stride];
         bounds.x = min(bounds.x, found.x), bounds.y = max(bounds.y, found.y);
