@@ -13,7 +13,7 @@ const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
 const MASKS: [&str; 2] = ["causal", "causal & window(128, 0)"];
 
 /// A kernel of the machinery beside that of a plain forward pass, and a variant whose kernel shows it.
-const MACHINERY: [(&str, &str, &str, Target); 11] = [
+const MACHINERY: [(&str, &str, &str, Target); 13] = [
     ("machinery_delta", "attn_delta", "softcap", Target::Sm90a),
     ("machinery_backward_kv", "attn_backward_kv", "softcap", Target::Sm80),
     ("machinery_backward_q", "attn_backward_q", "softcap", Target::Sm80),

@@ -235,6 +235,32 @@ fn mistakes_are_found() {
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
+/// The extremes of a tensor are found once; another tensor has its own.
+#[test]
+fn extremes_are_found_once_a_tensor() {
+    let simulator = SimDevice::new(SimOptions::new(1).target(Target::Sm80).traced());
+    let device = Device::Sim(simulator.clone());
+    let attention = Attention::new(&definition("document(ids)", ""), &device).unwrap();
+    let case = Case { shape: SHAPES[2], dtype: DType::BF16, ..Case::default() };
+    let arguments = case.arguments(attention.definition()).unwrap();
+    let [q, k, v] = [&arguments.q, &arguments.k, &arguments.v].map(|tensor| tensor.to_device(&device).unwrap());
+    let output_grad = arguments.output_grad.to_device(&device).unwrap();
+    let launches = || simulator.take_traces().iter().filter(|(name, _)| name.contains("_extremes_")).count();
+    for seed in [1, 2] {
+        // other documents, in memory that may have been that of the first ones
+        let parameters = Case { seed, ..case }.arguments(attention.definition()).unwrap().parameters;
+        let parameters = parameters.to_device(&device).unwrap();
+        let run = || {
+            let output = attention.forward(&q, &k, &v, &parameters).unwrap();
+            attention.backward(&q, &k, &v, &parameters, &output, &output_grad, None).unwrap();
+            output.output.to_host().unwrap().to_bytes().unwrap()
+        };
+        let first = run();
+        assert_eq!(launches(), 1);
+        assert!(run() == first && launches() == 0);
+    }
+}
+
 /// More than 32 tiles of keys, and of queries; several of both, of every kind of parameter.
 const PORTABLE: [(Shape, &str); 6] = [
     (Shape { q_len: 2200, kv_len: 5, ..SHAPES[0] }, ""),
