@@ -13,7 +13,7 @@ const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
 const MASKS: [&str; 2] = ["causal", "causal & window(128, 0)"];
 
 /// A kernel of the machinery beside that of a plain forward pass, and a variant whose kernel shows it.
-const MACHINERY: [(&str, &str, &str, Target); 12] = [
+const MACHINERY: [(&str, &str, &str, Target); 14] = [
     ("machinery_delta", "attn_delta", "softcap", Target::Sm90a),
     ("machinery_backward_kv", "attn_backward_kv", "softcap", Target::Sm80),
     ("machinery_backward_q", "attn_backward_q", "softcap", Target::Sm80),
@@ -25,6 +25,8 @@ const MACHINERY: [(&str, &str, &str, Target); 12] = [
     ("machinery_dense_grad", "attn_dense_grad", "dense-bias", Target::Sm90a),
     ("machinery_extremes", "attn_extremes", "document", Target::Sm80),
     ("machinery_forward_tile_mask", "attn_forward", "document", Target::Sm80),
+    ("machinery_backward_q_tile_mask", "attn_backward_q", "document", Target::Sm80),
+    ("machinery_backward_kv_tile_mask", "attn_backward_kv", "document", Target::Sm80),
     ("machinery_live_keys", "attn_live_keys", "live-keys", Target::Sm90a),
 ];
 

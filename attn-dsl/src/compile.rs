@@ -85,7 +85,8 @@ impl Definition {
     /// This variant with one more mask: a pair is live where both hold. `mask` is what stands in the field `mask`:
     /// `causal & window(512, 0)`, `|b, h, q, kv| kv != 0`.
     ///
-    /// `document(ids)` declares `ids: i32[b, kv]` where the variant has no such parameter yet.
+    /// `document(ids)` declares `ids: i32[b, kv]` where the variant has no such parameter yet, and `blocks(table, 128, 128)`
+    /// `table: i32[b, h, table_rows, table_columns]`.
     ///
     /// # Errors
     /// Everything that is wrong with `mask`; byte ranges are those of `mask`.
@@ -102,7 +103,7 @@ impl Definition {
                 Variant { score: None, activation: None, normalizer: None, mask: Some(extra.clone()), ..own.clone() };
             // Declarations of another text have no place in this one.
             probe.parameters.iter_mut().for_each(|parameter| parameter.name.span = Span::nowhere());
-            declare_documents(&extra, &mut probe.parameters);
+            declare_looked_up(&extra, &mut probe.parameters);
             let parameters = probe.parameters.clone();
             check::check(&probe, &mut problems);
             if !problems.is_empty() {
@@ -130,27 +131,34 @@ fn both(left: Expr, right: Expr) -> Expr {
     Expr { kind: ExprKind::Binary(ast::BinaryOp::And, span, Box::new(left), Box::new(right)), span }
 }
 
-/// Declares the parameters that `document(ids)` names and nobody declared.
-fn declare_documents(mask: &Expr, parameters: &mut Vec<ast::Parameter>) {
+/// Declares the parameters that `document(ids)` and `blocks(table, block_q, block_kv)` name and nobody declared.
+fn declare_looked_up(mask: &Expr, parameters: &mut Vec<ast::Parameter>) {
     match &mask.kind {
-        ExprKind::Call { function, arguments } if function.text == "document" => {
-            let [Expr { kind: ExprKind::Name(name), span }] = arguments.as_slice() else { return };
+        ExprKind::Call { function, arguments } if ["document", "blocks"].contains(&function.text.as_str()) => {
+            let [Expr { kind: ExprKind::Name(name), span }, ..] = arguments.as_slice() else { return };
             if parameters.iter().any(|parameter| parameter.name.text == *name) {
                 return;
             }
-            let axis = |name: &str| ast::Axis { kind: ast::AxisKind::Name(name.into()), span: *span };
+            let (docs, axes) = if function.text == "document" {
+                (" The document that each key belongs to.", vec!["b".to_owned(), "kv".to_owned()])
+            } else {
+                let lengths = ["rows", "columns"].map(|axis| format!("{name}_{axis}"));
+                let axes = ["b".to_owned(), "h".to_owned()].into_iter().chain(lengths).collect();
+                (" Not 0 where a block of queries (rows) sees a block of keys (columns).", axes)
+            };
+            let axis = |name: String| ast::Axis { kind: ast::AxisKind::Name(name), span: *span };
             parameters.push(ast::Parameter {
-                docs: vec![" The document that each key belongs to.".into()],
+                docs: vec![docs.into()],
                 constant: false,
                 name: ast::Name { text: name.clone(), span: *span },
                 element: ast::Element::I32,
-                axes: vec![axis("b"), axis("kv")],
+                axes: axes.into_iter().map(axis).collect(),
             });
         }
-        ExprKind::Unary(_, a) | ExprKind::Closure { body: a, .. } => declare_documents(a, parameters),
+        ExprKind::Unary(_, a) | ExprKind::Closure { body: a, .. } => declare_looked_up(a, parameters),
         ExprKind::Binary(_, _, a, b) => {
-            declare_documents(a, parameters);
-            declare_documents(b, parameters);
+            declare_looked_up(a, parameters);
+            declare_looked_up(b, parameters);
         }
         _ => {}
     }

@@ -1,6 +1,7 @@
 //! Properties of the language: random variants compile and print to themselves, random tokens never crash the compiler, and
 //! masks are added to definitions.
 
+use attn_dsl::definition::Definition;
 use attn_dsl::ir::{Op, print_expression};
 use attn_dsl::{compile_one, compile_text, testing};
 use proptest::prelude::*;
@@ -73,6 +74,25 @@ fn a_mask_is_combined_with_the_one_that_is_there() {
     let documents = base.with_mask("document(doc)").expect("a mask");
     assert_eq!(documents.parameters.len(), 1);
     assert_eq!(documents.with_mask("document(doc)").expect("a mask").parameters.len(), 1);
+    let blocks = base.with_mask("blocks(live, 64, 128) | blocks(live, 32, 32)").expect("a mask");
+    assert_eq!(
+        (blocks.parameters.len(), &blocks.sizes[..]),
+        (1, &["live_rows".to_owned(), "live_columns".to_owned()][..])
+    );
+}
+
+#[test]
+fn blocks_are_a_table_of_quotients() {
+    for (axes, index) in
+        [("b, h, rows, columns", "b, h, "), ("h, rows, 20", "h, "), ("b, 4, columns", "b, "), ("4, 4", "")]
+    {
+        let text = |mask: &str| format!("struct A {{ table: i32[{axes}], mask: {mask} }}");
+        let named = compile_one(&text("blocks(table, 128, 64)")).expect("compiles");
+        let written = text(&format!("|b, h, q, kv| table[{index}q / 128, kv / 64] != 0"));
+        let written = compile_one(&written).expect("compiles");
+        let print = |definition: &Definition| print_expression(&definition.graph, definition.mask.expect("a mask"));
+        assert_eq!(print(&named), print(&written), "{axes}");
+    }
 }
 
 #[test]

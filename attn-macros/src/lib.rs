@@ -38,8 +38,8 @@ use proc_macro::TokenStream;
 /// * `score: |s, b, h, q, kv| ...`: what the activation sees; `s` is `scale * q . k`.
 /// * `activation: exp`, or `sigmoid relu relu_squared silu gelu softplus tanh elu_plus_one identity`, or a closure `|s| ...`.
 /// * `normalizer: softmax`, or `none`, or an expression over the row's `sum max sum_squares count`.
-/// * `mask: causal & window(512, 0)`: `causal`, `window(left, right)`, `prefix(length)`, `document(ids)` and closures
-///   `|b, h, q, kv| ...`, composed by `&`, `|` and `!`.
+/// * `mask: causal & window(512, 0)`: `causal`, `window(left, right)`, `prefix(length)`, `document(ids)`,
+///   `blocks(table, 128, 128)` and closures `|b, h, q, kv| ...`, composed by `&`, `|` and `!`.
 #[proc_macro]
 pub fn attention(input: TokenStream) -> TokenStream {
     expand::expand(input.into()).into()

@@ -4,6 +4,7 @@ use attn_dsl::Diagnostics;
 use attn_dsl::lower::LowerError;
 use attn_dsl::plan::PlanError;
 
+use crate::blocks::BlockListError;
 use crate::call::ArgumentError;
 use crate::cuda::{CudaError, NvrtcError};
 #[cfg(feature = "sim")]
@@ -17,6 +18,9 @@ pub enum Error {
     /// An argument does not fit.
     #[error(transparent)]
     Argument(#[from] ArgumentError),
+    /// Lists or tables of blocks do not fit.
+    #[error(transparent)]
+    Blocks(#[from] BlockListError),
     /// The mask does not fit the variant's language.
     #[error(transparent)]
     Mask(#[from] Diagnostics),

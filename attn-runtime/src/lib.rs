@@ -3,6 +3,7 @@
 //! [`Attention`] prepares a checked variant for a [`Device`] and runs its forward and backward pass on [`Tensor`]s.
 
 mod attention;
+mod blocks;
 mod call;
 mod cpu;
 pub mod cuda;
@@ -23,6 +24,7 @@ mod timing;
 mod variant;
 
 pub use attention::{Attention, Gradients, Output};
+pub use blocks::{BlockListError, block_lists, block_table};
 pub use call::ArgumentError;
 pub use device::Device;
 pub use error::Error;

@@ -27,4 +27,15 @@ attention! {
         ids: i32[b, kv],
         mask: document(ids),
     }
+
+    /// Softmax over blocks of 128 keys that each block of 128 queries chooses, by a table that is learned, searched or a pattern
+    /// (Zaheer et al., Big Bird: Transformers for Longer Sequences, 2020; Child et al., Generating Long Sequences with Sparse
+    /// Transformers, 2019). Tables from lists of blocks: [`block_table`](crate::block_table). Other sizes:
+    /// [`Softmax`](crate::gallery::Softmax) with the mask `blocks(table, 64, 64)`.
+    #[derive(Clone, Debug)]
+    pub struct BlockSparse {
+        /// Not 0 where the queries `128 row..128 row + 128` see the keys `128 column..128 column + 128`.
+        table: i32[b, h, rows, columns],
+        mask: blocks(table, 128, 128),
+    }
 }

@@ -89,6 +89,10 @@ static ENTRIES: &[Entry] = &[
     entry::<SlidingWindow>("sliding-window", "Beltagy et al., Longformer, 2020; Jiang et al., Mistral 7B, 2023"),
     entry::<PrefixLm>("prefix-lm", "Raffel et al., Exploring the Limits of Transfer Learning (T5), 2020"),
     entry::<Document>("document", "Krell et al., Efficient Sequence Packing without Cross-contamination, 2021"),
+    entry::<BlockSparse>(
+        "block-sparse",
+        "Zaheer et al., Big Bird: Transformers for Longer Sequences, 2020; Child et al., Sparse Transformers, 2019",
+    ),
 ];
 
 /// Every variant of the gallery.

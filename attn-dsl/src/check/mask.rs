@@ -6,9 +6,17 @@ use super::operators::type_name;
 use super::{Checker, Place};
 use crate::definition::Axis;
 use crate::diagnostics::{Code, Problem};
-use crate::ir::{Binary, Compare, Input, NodeId, Op, Type};
+use crate::ir::{Binary, Compare, Input, NodeId, Op, ParameterId, Type};
 use crate::syntax::Span;
 use crate::syntax::ast::{Expr, ExprKind, Name};
+
+/// The parameter that a named mask takes, for reports.
+struct Wanted {
+    mask: &'static str,
+    declaration: &'static str,
+    help: &'static str,
+    elements: &'static str,
+}
 
 impl Checker<'_> {
     /// Outer `None`: reported. Inner `None`: every pair is live.
@@ -33,13 +41,14 @@ impl Checker<'_> {
         Some(Some(node))
     }
 
-    /// `causal`, `window(l, r)`, `prefix(n)`, `document(ids)`; `arguments` is `None` for a name without parentheses.
+    /// `causal`, `window(l, r)`, `prefix(n)`, `document(ids)`, `blocks(table, block_q, block_kv)`; `arguments` is `None` for a name without parentheses.
     pub(super) fn named_mask(&mut self, name: &Name, arguments: Option<&[Expr]>, span: Span) -> Option<NodeId> {
         let given = arguments.unwrap_or(&[]);
         let (form, arity) = match name.text.as_str() {
             "causal" => ("causal", 0),
             "window" => ("window(left, right)", 2),
             "prefix" => ("prefix(length)", 1),
+            "blocks" => ("blocks(table, block_q, block_kv)", 3),
             _ => ("document(ids)", 1),
         };
         let needs_parentheses = arity > 0;
@@ -76,6 +85,7 @@ impl Checker<'_> {
                 let kv = self.graph.input(Input::Key);
                 self.graph.compare(Compare::Lt, kv, length)
             }
+            "blocks" => self.blocks(&given[0], [&given[1], &given[2]])?,
             _ => self.document(&given[0])?,
         };
         self.spans.insert(node, span);
@@ -125,33 +135,87 @@ impl Checker<'_> {
         })
     }
 
-    fn document(&mut self, ids: &Expr) -> Option<NodeId> {
-        let wrong = |text: String| {
-            Problem::new(Code::WrongType, text, ids.span).help("declare `ids: i32[b, kv]` and write `document(ids)`")
-        };
-        let ExprKind::Name(name) = &ids.kind else {
-            self.report(wrong("`document` takes the name of a parameter".into()));
+    /// The integer parameter that a named mask looks up, whose axes are `fit`.
+    fn table(&mut self, table: &Expr, wanted: &Wanted, fit: fn(&[Axis]) -> bool) -> Option<ParameterId> {
+        let Wanted { mask, declaration, help, elements } = wanted;
+        let wrong = |text: String| Problem::new(Code::WrongType, text, table.span).help(*help);
+        let ExprKind::Name(name) = &table.kind else {
+            self.report(wrong(format!("`{mask}` takes the name of a parameter")));
             return None;
         };
         let Some(declared) = self.declared.get(name).copied() else {
-            let problem = Problem::new(Code::UnknownName, format!("there is no parameter `{name}`"), ids.span)
-                .help(format!("declare it: `{name}: i32[b, kv]`"));
+            let problem = Problem::new(Code::UnknownName, format!("there is no parameter `{name}`"), table.span)
+                .help(format!("declare it: `{name}: {declaration}`"));
             self.report(problem);
             return None;
         };
         let declared = declared?;
         let parameter = &self.parameters[declared.id.0 as usize];
-        if parameter.ty != Type::Int || parameter.axes != [Axis::Batch, Axis::Key] {
-            let problem = wrong(format!("`{name}` does not hold one integer for each key of each batch"))
-                .also(declared.span, "declared here");
+        if parameter.ty != Type::Int || !fit(&parameter.axes) {
+            let problem = wrong(format!("`{name}` does not hold {elements}")).also(declared.span, "declared here");
             self.report(problem);
             return None;
         }
+        Some(declared.id)
+    }
+
+    fn blocks(&mut self, table: &Expr, sizes: [&Expr; 2]) -> Option<NodeId> {
+        const WANTED: Wanted = Wanted {
+            mask: "blocks",
+            declaration: "i32[b, h, rows, columns]",
+            help: "declare `table: i32[b, h, rows, columns]` and write `blocks(table, 128, 128)`; `b` and `h` may be absent",
+            elements: "one integer for each block of queries and block of keys",
+        };
+        let parameter = self.table(table, &WANTED, |axes| {
+            let is_of_blocks = |axis: &Axis| matches!(axis, Axis::Fixed(_) | Axis::Named(_));
+            let [outer @ .., rows, columns] = axes else { return false };
+            is_of_blocks(rows)
+                && is_of_blocks(columns)
+                && [&[][..], &[Axis::Batch], &[Axis::Head], &[Axis::Batch, Axis::Head]].contains(&outer)
+        });
+        let sizes = sizes.map(|size| self.block_size(size));
+        let (parameter, [Some(block_q), Some(block_kv)]) = (parameter?, sizes) else { return None };
+        let outer = self.parameters[parameter.0 as usize].axes.iter().filter_map(|axis| match axis {
+            Axis::Batch => Some(Input::Batch),
+            Axis::Head => Some(Input::Head),
+            _ => None,
+        });
+        let mut index: Vec<NodeId> = outer.map(|input| self.graph.input(input)).collect();
+        for (position, size) in [(Input::Query, block_q), (Input::Key, block_kv)] {
+            let position = self.graph.input(position);
+            index.push(self.graph.quotient(position, size));
+        }
+        let element = self.graph.parameter(parameter, index, Type::Int);
+        let zero = self.graph.int(0);
+        Some(self.graph.compare(Compare::Ne, element, zero))
+    }
+
+    /// A number of positions that is written in the text.
+    fn block_size(&mut self, expr: &Expr) -> Option<NodeId> {
+        let node = self.mask_integer(expr)?;
+        if matches!(self.graph.op(node), Op::Int(1..)) {
+            return Some(node);
+        }
+        let problem =
+            Problem::new(Code::WrongType, "the size of a block is a positive integer that is written here", expr.span)
+                .help("write how many positions a block has, `128`");
+        self.report(problem);
+        None
+    }
+
+    fn document(&mut self, ids: &Expr) -> Option<NodeId> {
+        const WANTED: Wanted = Wanted {
+            mask: "document",
+            declaration: "i32[b, kv]",
+            help: "declare `ids: i32[b, kv]` and write `document(ids)`",
+            elements: "one integer for each key of each batch",
+        };
+        let parameter = self.table(ids, &WANTED, |axes| *axes == [Axis::Batch, Axis::Key])?;
         let b = self.graph.input(Input::Batch);
         let kv = self.graph.input(Input::Key);
         let aligned = self.aligned_query();
-        let own = self.graph.parameter(declared.id, vec![b, aligned], Type::Int);
-        let other = self.graph.parameter(declared.id, vec![b, kv], Type::Int);
+        let own = self.graph.parameter(parameter, vec![b, aligned], Type::Int);
+        let other = self.graph.parameter(parameter, vec![b, kv], Type::Int);
         Some(self.graph.compare(Compare::Eq, own, other))
     }
 }

@@ -62,7 +62,7 @@ pub(super) const ACTIVATIONS: &[&str] =
     &["exp", "sigmoid", "relu", "relu_squared", "silu", "gelu", "softplus", "tanh", "elu_plus_one", "identity"];
 
 /// Masks with a name.
-pub(super) const MASKS: &[&str] = &["causal", "window", "prefix", "document"];
+pub(super) const MASKS: &[&str] = &["causal", "window", "prefix", "document", "blocks"];
 
 /// Values that are known everywhere (`live_keys` not in a mask).
 pub(super) const INPUTS: &[(&str, Input)] = &[

@@ -13,7 +13,7 @@ use super::render::render;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::definition::Definition;
-use crate::ir::{Graph, Input, NodeId, Op, ParameterId, SizeId};
+use crate::ir::{Graph, Input, NodeId, Op, ParameterId, RANGE_ELEMENTS, SizeId};
 use crate::lower::{Class, Lowered};
 use crate::plan::{ElementType, HopperBackwardTiles, HopperTiles, Pass, Shape, Target, Tiles};
 
@@ -342,8 +342,9 @@ impl<'a> Variant<'a> {
             softplus => needs("softplus("),
             divide_or_zero => needs("divide_or_zero("),
             remainder_or_zero => needs("remainder_or_zero("),
-            clamp_index => needs("clamp_index(") || needs("extremes_of("),
+            clamp_index => needs("clamp_index(") || needs("extremes_of(") || needs("extremes_in("),
             extremes_of => needs("extremes_of("),
+            extremes_in => needs("extremes_in("),
             load_shared_float => needs("load_shared_float(") || (float && tiles.is_some()),
             load_shared_floats => needs("load_shared_floats(") || (float && tiles.is_some()),
             load_shared_int => needs("load_shared_int("),
@@ -381,6 +382,7 @@ impl<'a> Variant<'a> {
         };
         machine = context! {
             needs => flags,
+            range_elements => RANGE_ELEMENTS,
             dtype => self.shape.element().name(),
             packed => self.shape.is_packed(),
             q_in_registers,

@@ -4,7 +4,7 @@ use minijinja::{Value, context};
 
 use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
-use super::extremes::extremes;
+use super::extremes::{self, extremes};
 use super::forward::live_keys;
 use super::gradients::{Gradient, GradientKind, gradients, sums_by_position};
 use super::mask::TileMask;
@@ -35,12 +35,12 @@ pub(crate) fn kernels(
     let joint = backward_hopper::kernels(variant, &gradients, &tables, tile_mask, deterministic);
     let counts_rows = joint.is_ok() && backward_hopper::needs_live_rows(variant, &gradients);
     let hopper = joint.or_else(|why| Ok((gradient_hopper::kernels(variant, &gradients, tile_mask, why)?, vec![])));
-    if let (Ok(_), Some(mask)) = (&hopper, tile_mask) {
+    if let Some(mask) = tile_mask {
         kernels.extend(mask.ranges(&variant.graph).into_iter().map(|range| extremes(variant, range)));
     }
     let mut summed = vec![];
     if variant.counts_live_keys() || counts_rows {
-        kernels.push(live_keys(variant));
+        kernels.push(live_keys(variant, tile_mask));
     }
     if lowered.backward.needs_delta {
         kernels.push(delta(variant));
@@ -50,13 +50,13 @@ pub(crate) fn kernels(
             kernels.extend(passes);
             summed = tables_summed;
         }
-        Err(why) => portable_passes(variant, &gradients, why, &mut kernels)?,
+        Err(why) => portable_passes(variant, &gradients, tile_mask, why, &mut kernels)?,
     }
     for table in tables.iter().filter(|table| !summed.contains(&table.gradient.parameter)) {
-        kernels.push(table_pass(variant, table)?);
+        kernels.push(table_pass(variant, table, tile_mask)?);
     }
     for gradient in gradients.iter().filter(|gradient| gradient.kind == GradientKind::Dense) {
-        kernels.push(dense_pass(variant, gradient)?);
+        kernels.push(dense_pass(variant, gradient, tile_mask)?);
     }
     Ok(kernels)
 }
@@ -65,18 +65,19 @@ pub(crate) fn kernels(
 fn portable_passes(
     variant: &Variant<'_>,
     gradients: &[Gradient],
+    tile_mask: Option<&TileMask>,
     why: &'static str,
     kernels: &mut Vec<Kernel>,
 ) -> Result<(), PlanError> {
-    match key_pass(variant, gradients, Pass::BackwardKv, why) {
+    match key_pass(variant, gradients, tile_mask, Pass::BackwardKv, why) {
         // dk and dv together fit no tile
         Err(PlanError::SharedMemory { .. }) => {
-            kernels.push(key_pass(variant, gradients, Pass::BackwardV, why)?);
-            kernels.push(key_pass(variant, gradients, Pass::BackwardK, why)?);
+            kernels.push(key_pass(variant, gradients, tile_mask, Pass::BackwardV, why)?);
+            kernels.push(key_pass(variant, gradients, tile_mask, Pass::BackwardK, why)?);
         }
         joint => kernels.push(joint?),
     }
-    kernels.push(query_pass(variant, gradients, why)?);
+    kernels.push(query_pass(variant, gradients, tile_mask, why)?);
     Ok(())
 }
 
@@ -186,7 +187,13 @@ pub(super) fn row_functions(variant: &Variant<'_>, values: &Values<'_>, gradient
     gradients.iter().filter_map(of_row).collect()
 }
 
-fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass, why: &str) -> Result<Kernel, PlanError> {
+fn key_pass(
+    variant: &Variant<'_>,
+    gradients: &[Gradient],
+    tile_mask: Option<&TileMask>,
+    pass: Pass,
+    why: &str,
+) -> Result<Kernel, PlanError> {
     let backward = &variant.lowered.backward;
     let (want_dv, want_dk) = (pass != Pass::BackwardK, pass != Pass::BackwardV);
     let columns: Vec<&Gradient> = gradients
@@ -214,6 +221,7 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass, why: &str
     let scale = backward.product_grad_scale.filter(|_| want_dk);
     scale.into_iter().for_each(|root| values.demand(root, &[]));
     variant.demand_mask(&mut values);
+    tile_mask.into_iter().for_each(|mask| mask.demand(&mut values));
 
     let mut all = roots.clone();
     all.extend(scale);
@@ -245,6 +253,7 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass, why: &str
         ));
     }
     functions.push_str(&queries.functions);
+    let found = TileMask::add(tile_mask, &values, &mut members, &mut functions);
     let own = variant.own_part(&values, &mut members, &functions, true);
 
     let entry = match pass {
@@ -270,6 +279,7 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass, why: &str
         want_dk => want_dk,
         want_dv => want_dv,
         masked => variant.lowered.mask.is_some(),
+        tile_mask => tile_mask.is_some(),
         mask_arguments => variant.mask_arguments(),
         pair_arguments => variant.pair_arguments(&roots),
         product_grad_scale => scale.is_some(),
@@ -277,14 +287,19 @@ fn key_pass(variant: &Variant<'_>, gradients: &[Gradient], pass: Pass, why: &str
         column_gradients => gradient_names,
         pairs_comment => comment,
     };
-    let constants = variant.constants(pass, &planned, 0, queries.fields);
+    let constants = variant.constants(pass, &planned, 0, queries.fields) + &extremes::constant(&found);
     let summary = describe_instead(variant, pass, &planned, why);
     let source = variant.source("backward_kv", &summary, &constants, &own, machine, Machinery::Portable(&planned));
     let name = &entry["attn_".len()..];
     Ok(kernel(variant, entry, name, KernelKind::BackwardKv, source, own, members, (pass, planned)))
 }
 
-fn query_pass(variant: &Variant<'_>, gradients: &[Gradient], why: &str) -> Result<Kernel, PlanError> {
+fn query_pass(
+    variant: &Variant<'_>,
+    gradients: &[Gradient],
+    tile_mask: Option<&TileMask>,
+    why: &str,
+) -> Result<Kernel, PlanError> {
     let backward = &variant.lowered.backward;
     let pass = Pass::BackwardQ;
     let rows: Vec<&Gradient> = gradients.iter().filter(|gradient| gradient.kind == GradientKind::Row).collect();
@@ -300,6 +315,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient], why: &str) -> Resul
     row_roots.iter().for_each(|&root| values.demand(root, &[]));
     backward.product_grad_scale.into_iter().for_each(|root| values.demand(root, &[]));
     variant.demand_mask(&mut values);
+    tile_mask.into_iter().for_each(|mask| mask.demand(&mut values));
 
     let mut all = roots.clone();
     all.extend(row_roots.iter().chain(&backward.product_grad_scale));
@@ -323,6 +339,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient], why: &str) -> Resul
     functions.push_str(&scale_function(variant, &values));
     functions.push_str(&row_functions(variant, &values, &rows));
     functions.push_str(&keys.functions);
+    let found = TileMask::add(tile_mask, &values, &mut members, &mut functions);
     let own = variant.own_part(&values, &mut members, &functions, true);
 
     let (q_order, q_order_comment) = variant.query_order();
@@ -343,6 +360,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient], why: &str) -> Resul
         q_order => q_order,
         q_order_comment => q_order_comment,
         masked => variant.lowered.mask.is_some(),
+        tile_mask => tile_mask.is_some(),
         mask_arguments => variant.mask_arguments(),
         pair_arguments => variant.pair_arguments(&roots),
         product_grad_scale => backward.product_grad_scale.is_some(),
@@ -351,7 +369,7 @@ fn query_pass(variant: &Variant<'_>, gradients: &[Gradient], why: &str) -> Resul
         sums_by_position => rows.iter().any(|gradient| by_position(gradient)),
         row_gradients => row_gradients,
     };
-    let constants = variant.constants(pass, &planned, keys.fields, 0);
+    let constants = variant.constants(pass, &planned, keys.fields, 0) + &extremes::constant(&found);
     let summary = describe_instead(variant, pass, &planned, why);
     let source = variant.source("backward_q", &summary, &constants, &own, machine, Machinery::Portable(&planned));
     Ok(kernel(variant, "attn_backward_q", "backward_q", KernelKind::BackwardQ, source, own, members, (pass, planned)))
@@ -401,7 +419,7 @@ impl TableReads {
     }
 }
 
-fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanError> {
+fn table_pass(variant: &Variant<'_>, table: &TableReads, tile_mask: Option<&TileMask>) -> Result<Kernel, PlanError> {
     let pass = Pass::Table;
     let id = table.gradient.parameter;
     let name = variant.name_of(id);
@@ -409,6 +427,7 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
     let mut values = variant.values();
     roots.iter().for_each(|&root| values.demand(root, &[]));
     variant.demand_mask(&mut values);
+    tile_mask.into_iter().for_each(|mask| mask.demand(&mut values));
     let mut members: Vec<Argument> =
         [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::OutputGrad].map(Argument::Tensor).to_vec();
     members.push(Argument::Partial(id));
@@ -436,6 +455,7 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
         table_axes(variant, &table.gradient).iter().map(|axis| format!("arguments.{name}.extent[{axis}]")).collect();
     functions.push_str(&function("int table_entries(const Arguments& arguments)", &[], &extents.join(" * ")));
     functions.push_str(&keys.functions);
+    let found = TileMask::add(tile_mask, &values, &mut members, &mut functions);
     let own = variant.own_part(&values, &mut members, &functions, true);
     let reads: Vec<usize> = (0..table.reads.len()).collect();
     let machine = context! {
@@ -444,12 +464,13 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
         inline_keys => keys.inline,
         key_columns => keys.snippet,
         masked => variant.lowered.mask.is_some(),
+        tile_mask => tile_mask.is_some(),
         mask_arguments => variant.mask_arguments(),
         reads => reads,
         by_sequence => by_sequence,
         parameter => name,
     };
-    let mut constants = variant.constants(pass, &planned, keys.fields, 0);
+    let mut constants = variant.constants(pass, &planned, keys.fields, 0) + &extremes::constant(&found);
     constants.push_str(&format!("constexpr int TABLE_CHUNK = {TABLE_CHUNK};\n"));
     let summary = describe(pass, &planned, planned.shared_memory);
     let source = variant.source("table", &summary, &constants, &own, machine, Machinery::Portable(&planned));
@@ -460,7 +481,7 @@ fn table_pass(variant: &Variant<'_>, table: &TableReads) -> Result<Kernel, PlanE
     Ok(kernel)
 }
 
-fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, PlanError> {
+fn dense_pass(variant: &Variant<'_>, gradient: &Gradient, tile_mask: Option<&TileMask>) -> Result<Kernel, PlanError> {
     let pass = Pass::Dense;
     let id = gradient.parameter;
     let name = variant.name_of(id);
@@ -468,6 +489,7 @@ fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, Plan
     let mut values = variant.values();
     values.demand(root, &[]);
     variant.demand_mask(&mut values);
+    tile_mask.into_iter().for_each(|mask| mask.demand(&mut values));
     let mut members: Vec<Argument> =
         [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::OutputGrad].map(Argument::Tensor).to_vec();
     members.push(Argument::DenseGrad(id));
@@ -482,6 +504,7 @@ fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, Plan
     let keys = Columns::of(&values, Place::Key, "0", "");
     let mut functions = variant.pair_function(&values, "float", "dense_pair", &[root], true);
     functions.push_str(&keys.functions);
+    let found = TileMask::add(tile_mask, &values, &mut members, &mut functions);
     let own = variant.own_part(&values, &mut members, &functions, true);
     let machine = context! {
         blocks_per_sm => planned.blocks_per_multiprocessor,
@@ -489,11 +512,12 @@ fn dense_pass(variant: &Variant<'_>, gradient: &Gradient) -> Result<Kernel, Plan
         inline_keys => keys.inline,
         key_columns => keys.snippet,
         masked => variant.lowered.mask.is_some(),
+        tile_mask => tile_mask.is_some(),
         mask_arguments => variant.mask_arguments(),
         pair_arguments => variant.pair_arguments(&[root]),
         parameter => name,
     };
-    let constants = variant.constants(pass, &planned, keys.fields, 0);
+    let constants = variant.constants(pass, &planned, keys.fields, 0) + &extremes::constant(&found);
     let summary = describe(pass, &planned, planned.shared_memory);
     let source = variant.source("dense", &summary, &constants, &own, machine, Machinery::Portable(&planned));
     let file = format!("dense_grad_{name}");

@@ -87,10 +87,40 @@ impl Emitter<'_> {
             }
         }
         let mut statements = vec![];
-        let mut shared: Vec<NodeId> = seen.into_iter().filter(|id| uses[id] > 1 && !self.is_leaf(*id)).collect();
+        let mut reached: Vec<NodeId> = seen.into_iter().collect();
+        reached.sort_unstable();
+        let mut shared: Vec<NodeId> = reached.iter().copied().filter(|id| uses[id] > 1 && !self.is_leaf(*id)).collect();
+        // both extremes of a range are found at once
+        let mut pairs: HashMap<NodeId, [NodeId; 2]> = HashMap::new();
+        for &id in &reached {
+            let Op::Extreme { extreme: Extreme::Least, parameter, first, last, blocks } = self.graph.op(id) else {
+                continue;
+            };
+            let other = |other: &&NodeId| {
+                matches!(self.graph.op(**other), Op::Extreme { extreme: Extreme::Greatest, parameter: p, first: f, last: l, blocks: b }
+                    if (p, f, l, b) == (parameter, first, last, blocks))
+            };
+            if let Some(&greatest) = reached.iter().find(other) {
+                pairs.extend([(id, [id, greatest]), (greatest, [id, greatest])]);
+            }
+        }
+        shared.retain(|id| !pairs.contains_key(id));
+        shared.extend(pairs.keys());
         shared.sort_unstable();
         for id in shared {
             let name = format!("t{}", statements.len());
+            if let (Some(both), Op::Extreme { parameter, first, last, blocks, .. }) =
+                (pairs.get(&id), self.graph.op(id))
+            {
+                if !self.known.contains_key(&id) {
+                    let text = self.extremes(*parameter, first, last, *blocks);
+                    statements.push(format!("const int2 {name} = {text};"));
+                    for (&id, extreme) in both.iter().zip([Extreme::Least, Extreme::Greatest]) {
+                        self.known.insert(id, format!("{name}.{}", member(extreme)));
+                    }
+                }
+                continue;
+            }
             let text = self.print(id, Precedence::Ternary);
             statements.push(format!("const {} {name} = {text};", type_name(self.graph.ty(id))));
             self.known.insert(id, name);
@@ -119,9 +149,8 @@ impl Emitter<'_> {
             Op::Bool(value) => (value.to_string(), Atom),
             Op::Input(input) => unreachable!("{input:?} is not known where it is used"),
             Op::Parameter { parameter, index, .. } => (self.parameter(*parameter, index), Atom),
-            Op::Extreme { extreme, parameter, axis, index, last } => {
-                let bounds = self.extremes(*parameter, *axis, index, *last);
-                (format!("{bounds}.{}", if *extreme == Extreme::Least { "x" } else { "y" }), Atom)
+            Op::Extreme { extreme, parameter, first, last, blocks } => {
+                (format!("{}.{}", self.extremes(*parameter, first, last, *blocks), member(*extreme)), Atom)
             }
             Op::Unary(op, a) => self.unary(*op, *a),
             Op::Binary(op, a, b) => self.binary(*op, *a, *b),
@@ -212,30 +241,48 @@ impl Emitter<'_> {
         }
     }
 
-    /// The extremes from one index to another, bounded by those of the blocks that hold them.
-    fn extremes(&self, id: ParameterId, axis: usize, index: &[NodeId], last: NodeId) -> String {
-        let name = &self.parameter_names[id.0 as usize];
-        let number = u32::try_from(axis).expect("few axes");
-        let blocks = format!("arguments.{}", extremes_name(name, number));
-        let extent = |axis: usize, declared: &Axis| {
-            self.own_length(declared).unwrap_or_else(|| format!("arguments.{name}.extent[{axis}]"))
-        };
-        let mut data = format!("{blocks}.data");
-        for (other, (&node, declared)) in index.iter().zip(&self.definition.parameter(id).axes).enumerate() {
-            if other != axis {
-                let is_own = own_variable(declared).is_some_and(|own| *self.graph.op(node) == Op::Input(own));
+    /// The extremes from one index to another: of few elements their own, or bounded by those of the blocks that hold them.
+    fn extremes(&self, id: ParameterId, first: &[NodeId], last: &[NodeId], blocks: Option<usize>) -> String {
+        let name = format!("arguments.{}", self.parameter_names[id.0 as usize]);
+        let axes = &self.definition.parameter(id).axes;
+        let extent = |axis: usize| self.own_length(&axes[axis]).unwrap_or_else(|| format!("{name}.extent[{axis}]"));
+        let print = |node: NodeId| self.print(node, Precedence::Ternary);
+        // where the range begins along the axes that it does not extend along
+        let start = |array: &str| {
+            let mut data = format!("{array}.data");
+            for axis in (0..axes.len()).filter(|&axis| first[axis] == last[axis] && blocks != Some(axis)) {
+                let node = first[axis];
+                let is_own = own_variable(&axes[axis]).is_some_and(|own| *self.graph.op(node) == Op::Input(own));
                 let at = if is_own {
                     self.print(node, Precedence::Product)
                 } else {
-                    let extent = extent(other, declared);
-                    format!("clamp_index({}, {extent})", self.print(node, Precedence::Ternary))
+                    format!("clamp_index({}, {})", print(node), extent(axis))
                 };
-                write!(data, " + {at} * {blocks}.stride[{other}]").expect("writing to a string");
+                write!(data, " + {at} * {array}.stride[{axis}]").expect("writing to a string");
             }
+            data
+        };
+        if let Some(axis) = blocks {
+            let number = u32::try_from(axis).expect("few axes");
+            let kept = format!("arguments.{}", extremes_name(&self.parameter_names[id.0 as usize], number));
+            return format!(
+                "extremes_of({}, {name}.stride[{axis}], {}, {kept}.stride[{axis}], {}, {}, {})",
+                start(&name),
+                start(&kept),
+                extent(axis),
+                print(first[axis]),
+                print(last[axis])
+            );
         }
-        let (first, last) = (self.print(index[axis], Precedence::Ternary), self.print(last, Precedence::Ternary));
-        let extent = extent(axis, &self.definition.parameter(id).axes[axis]);
-        format!("extremes_of({data}, {blocks}.stride[{axis}], {extent}, {first}, {last})")
+        let ranges = (0..axes.len()).filter(|&axis| first[axis] != last[axis]).map(|axis| {
+            let (first, last) = (print(first[axis]), print(last[axis]));
+            format!("index_range({first}, {last}, {}, {name}.stride[{axis}])", extent(axis))
+        });
+        let mut ranges: Vec<String> = ranges.collect();
+        while ranges.len() < 2 {
+            ranges.insert(0, "IndexRange{}".to_owned());
+        }
+        format!("extremes_in({}, {})", start(&name), ranges.join(", "))
     }
 
     /// A read: the axis' own variable is in range and broadcasts by a stride of 0; any other index is clamped.
@@ -288,6 +335,14 @@ impl Emitter<'_> {
             .expect("writing to a string");
         }
         text
+    }
+}
+
+/// The member of a pair of extremes.
+fn member(extreme: Extreme) -> &'static str {
+    match extreme {
+        Extreme::Least => "x",
+        Extreme::Greatest => "y",
     }
 }
 

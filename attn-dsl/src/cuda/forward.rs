@@ -34,26 +34,43 @@ pub(crate) fn choices(lowered: &Lowered, shape: Shape, target: Target) -> Result
 /// The kernels of a choice of tiles by its number, and how many choices there are.
 fn choice(lowered: &Lowered, shape: Shape, target: Target, number: usize) -> Result<(Vec<Kernel>, usize), PlanError> {
     let mut variant = Variant::new(lowered, shape, target);
-    let mut kernels = vec![];
+    let mut kernels: Vec<Kernel> = vec![];
     if variant.counts_live_keys() {
-        kernels.push(live_keys(&variant));
+        let tile_mask = lowered.mask.and_then(|mask| TileMask::of(&mut variant.graph, mask));
+        let ranges = tile_mask.iter().flat_map(|mask| mask.ranges(&variant.graph));
+        kernels.extend(ranges.map(|range| extremes(&variant, range)));
+        kernels.push(live_keys(&variant, tile_mask.as_ref()));
     }
     let (passes, count) = forward(&mut variant, true, number)?;
+    let is_there = |kernel: &Kernel| {
+        matches!(kernel.kind, KernelKind::Extremes(..)) && kernels.iter().any(|other| other.kind == kernel.kind)
+    };
+    let passes: Vec<Kernel> = passes.into_iter().filter(|kernel| !is_there(kernel)).collect();
     kernels.extend(passes);
     Ok((kernels, count))
 }
 
+/// Keys of a tile whose live ones are counted at once: four a lane.
+const COUNTED_KEYS: usize = 128;
+
 /// One warp a row; see the template.
-pub(crate) fn live_keys(variant: &Variant<'_>) -> Kernel {
+pub(crate) fn live_keys(variant: &Variant<'_>, tile_mask: Option<&TileMask>) -> Kernel {
     let mut values = variant.values();
     variant.demand_mask(&mut values);
+    tile_mask.into_iter().for_each(|mask| mask.demand(&mut values));
     let mut members = variant.common_arguments(&[]);
     members.push(Argument::Rows(RowArray::LiveKeys));
-    let own = variant.own_part(&values, &mut members, "", true);
-    let machine = context! { mask_arguments => variant.mask_arguments() };
-    let constants = "constexpr int THREADS = 128;\n";
-    let source =
-        variant.source("live_keys", "the number of live keys of each row", constants, &own, machine, Machinery::Plain);
+    let mut functions = String::new();
+    let ranges = TileMask::add(tile_mask, &values, &mut members, &mut functions);
+    let own = variant.own_part(&values, &mut members, &functions, true);
+    let machine = context! { mask_arguments => variant.mask_arguments(), tile_mask => tile_mask.is_some() };
+    let mut constants = "constexpr int THREADS = 128;\n".to_owned();
+    if tile_mask.is_some() {
+        constants.push_str(&format!("constexpr int BLOCK_KV = {COUNTED_KEYS};   // keys of a tile\n"));
+    }
+    constants.push_str(&extremes::constant(&ranges));
+    let summary = "the number of live keys of each row";
+    let source = variant.source("live_keys", summary, &constants, &own, machine, Machinery::Plain);
     Kernel {
         entry: "attn_live_keys",
         kind: KernelKind::LiveKeys,
@@ -367,9 +384,7 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         Schedule::Hopper(planned) => {
             let tensors = hopper::tensors(&planned);
             let mut constants = hopper::constants(variant.shape, &planned, columns.fields, relative_fields);
-            if !ranges.is_empty() {
-                constants.push_str(&extremes::constant());
-            }
+            constants.push_str(&extremes::constant(&ranges));
             let mut kernels: Vec<Kernel> = ranges.into_iter().map(|range| extremes(variant, range)).collect();
             if variant.shape.is_packed() {
                 constants.push_str(&sequence_maps::constants(&tensors));

@@ -8,6 +8,7 @@
 
 use std::fmt::Write;
 
+use super::arguments::Argument;
 use super::names::comment;
 use super::values::{Place, Values, function};
 use crate::ir::{Binary, Graph, Input, Names as PrintNames, NodeId, Op, ParameterId, Unary, print_expression_with};
@@ -189,18 +190,34 @@ impl TileMask {
         self.roots().into_iter().for_each(|root| values.demand_slower(root, Place::Key));
     }
 
-    /// The parameters and axes of which ranges are read.
+    /// The parameters and axes of which the extremes of blocks are read.
     pub(crate) fn ranges(&self, graph: &Graph) -> Vec<(ParameterId, u32)> {
         let mut ranges: Vec<(ParameterId, u32)> = graph
             .reachable(&self.roots())
             .into_iter()
             .filter_map(|id| match graph.op(id) {
-                Op::Extreme { parameter, axis, .. } => Some((*parameter, u32::try_from(*axis).expect("few axes"))),
+                Op::Extreme { parameter, blocks: Some(axis), .. } => {
+                    Some((*parameter, u32::try_from(*axis).expect("few axes")))
+                }
                 _ => None,
             })
             .collect();
         ranges.sort_unstable();
         ranges.dedup();
+        ranges
+    }
+
+    /// Gives a kernel `live_tile` and the extremes that it reads, where there is such a mask. Returns their parameters and axes.
+    pub(crate) fn add(
+        mask: Option<&TileMask>,
+        values: &Values<'_>,
+        members: &mut Vec<Argument>,
+        functions: &mut String,
+    ) -> Vec<(ParameterId, u32)> {
+        let Some(mask) = mask else { return vec![] };
+        functions.push_str(&mask.function(values));
+        let ranges = mask.ranges(values.graph);
+        members.extend(ranges.iter().map(|&(parameter, axis)| Argument::Extremes(parameter, axis)));
         ranges
     }
 

@@ -16,6 +16,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("ranges", include_str!("templates/ranges.cu")),
     ("tiles", include_str!("templates/tiles.cu")),
     ("query_tile", include_str!("templates/query_tile.cu")),
+    ("key_tiles", include_str!("templates/key_tiles.cu")),
     ("forward", include_str!("templates/forward.cu")),
     ("forward_hopper", include_str!("templates/forward_hopper.cu")),
     ("forward_hopper_copies", include_str!("templates/forward_hopper_copies.cu")),

@@ -71,10 +71,17 @@ pub trait Environment {
     /// The element of a parameter at `index`, one entry per axis. The implementation clamps each entry into its axis.
     fn parameter(&self, parameter: ParameterId, index: &[i64]) -> Value;
 
-    /// An extreme element of a parameter from `index` to `last` along `axis`; the implementation clamps each entry into its axis.
-    /// A place where no expression reads ranges has none.
-    fn extreme(&self, extreme: Extreme, parameter: ParameterId, axis: usize, index: &[i64], last: i64) -> Value {
-        panic!("{extreme:?} of {parameter:?} from {index:?} to {last} along axis {axis}: this place has no ranges")
+    /// A bound of the elements of a parameter from `first` to `last`, one entry per axis, see [`Op::Extreme`]; the implementation
+    /// clamps each entry into its axis. A place where no expression reads ranges has none.
+    fn extreme(
+        &self,
+        extreme: Extreme,
+        parameter: ParameterId,
+        first: &[i64],
+        last: &[i64],
+        blocks: Option<usize>,
+    ) -> Value {
+        panic!("{extreme:?} of {parameter:?} from {first:?} to {last:?} ({blocks:?}): this place has no ranges")
     }
 }
 
@@ -116,10 +123,11 @@ impl<'graph> Evaluator<'graph> {
                     self.index.extend(index.iter().map(|&i| self.slots[i.index()].int()));
                     environment.parameter(*parameter, &self.index)
                 }
-                Op::Extreme { extreme, parameter, axis, index, last } => {
+                Op::Extreme { extreme, parameter, first, last, blocks } => {
                     self.index.clear();
-                    self.index.extend(index.iter().map(|&i| self.slots[i.index()].int()));
-                    environment.extreme(*extreme, *parameter, *axis, &self.index, at(*last).int())
+                    self.index.extend(first.iter().chain(last).map(|&i| self.slots[i.index()].int()));
+                    let (first, last) = self.index.split_at(first.len());
+                    environment.extreme(*extreme, *parameter, first, last, *blocks)
                 }
                 Op::Unary(op, a) => unary(*op, at(*a)),
                 Op::Binary(op, a, b) => binary(*op, at(*a), at(*b)),

@@ -111,9 +111,11 @@ impl Graph {
                 index.iter().for_each(|&i| require(i, Type::Int));
                 *ty
             }
-            Op::Extreme { axis, index, last, .. } => {
-                index.iter().chain([last]).for_each(|&i| require(i, Type::Int));
-                assert!(*axis < index.len(), "{op:?}: there is no such axis");
+            Op::Extreme { first, last, blocks, .. } => {
+                first.iter().chain(last).for_each(|&i| require(i, Type::Int));
+                assert!(first.len() == last.len(), "{op:?}: both ends have an index per axis");
+                let is_alone = |axis: usize| (0..first.len()).all(|other| other == axis || first[other] == last[other]);
+                assert!(blocks.is_none_or(is_alone), "{op:?}: blocks are along the one axis of the range");
                 Type::Int
             }
             Op::Unary(Unary::Not, a) => {

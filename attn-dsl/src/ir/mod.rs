@@ -38,6 +38,6 @@ mod rate;
 
 pub(crate) use affine::Affine;
 pub use graph::{Graph, NodeId};
-pub use op::{Binary, Compare, Extreme, Input, Op, ParameterId, Reduction, SizeId, Type, Unary};
+pub use op::{Binary, Compare, Extreme, Input, Op, ParameterId, RANGE_ELEMENTS, Reduction, SizeId, Type, Unary};
 pub use print::{Names, print_expression, print_expression_with, print_program};
 pub use rate::Rate;

@@ -167,6 +167,9 @@ pub enum Extreme {
     Greatest,
 }
 
+/// The most elements that are read one by one to find the extremes of a range: blocks of 16 x 16 in a tile of 176 x 256.
+pub const RANGE_ELEMENTS: usize = 256;
+
 /// Comparisons of two floats or two ints, giving a bool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
@@ -213,19 +216,21 @@ pub enum Op {
         /// The type of the parameter's elements: `Float` or `Int`.
         ty: Type,
     },
-    /// The least or greatest element of an integer parameter from one index of an axis to another, which is not before it;
-    /// each index is clamped into its axis, so that the range is never empty. Introduced by [`crate::sparsity`].
+    /// A bound of the elements of an integer parameter from one index to another, which is before it along no axis: at most the
+    /// least, or at least the greatest. Each index is clamped into its axis, so that the range is never empty. Introduced by
+    /// [`crate::sparsity`].
     Extreme {
         /// Which of the elements.
         extreme: Extreme,
         /// Which parameter.
         parameter: ParameterId,
-        /// Along which axis.
-        axis: usize,
         /// One integer node per axis: where the range begins.
-        index: Vec<NodeId>,
-        /// An integer node: the last index along the axis.
-        last: NodeId,
+        first: Vec<NodeId>,
+        /// One integer node per axis: where it ends. The same node along an axis of which it has one index.
+        last: Vec<NodeId>,
+        /// The only axis that the range extends along, of which executors keep the extremes of blocks. `None`: elements are read one
+        /// by one, and a range of more than [`RANGE_ELEMENTS`] is bounded by what 32 bits hold.
+        blocks: Option<usize>,
     },
     /// An operation of one operand.
     Unary(Unary, NodeId),
@@ -252,7 +257,7 @@ impl Op {
         match self {
             Op::Float(_) | Op::Int(_) | Op::Bool(_) | Op::Input(_) => vec![],
             Op::Parameter { index, .. } => index.clone(),
-            Op::Extreme { index, last, .. } => index.iter().chain([last]).copied().collect(),
+            Op::Extreme { first, last, .. } => first.iter().chain(last).copied().collect(),
             Op::Unary(_, a) | Op::Cast(_, a) => vec![*a],
             Op::Binary(_, a, b) | Op::Compare(_, a, b) => vec![*a, *b],
             Op::Select { condition, then, otherwise } => vec![*condition, *then, *otherwise],
@@ -266,12 +271,12 @@ impl Op {
             Op::Parameter { parameter, ty, .. } => {
                 Op::Parameter { parameter: *parameter, index: operands.to_vec(), ty: *ty }
             }
-            Op::Extreme { extreme, parameter, axis, index, .. } => Op::Extreme {
+            Op::Extreme { extreme, parameter, first, blocks, .. } => Op::Extreme {
                 extreme: *extreme,
                 parameter: *parameter,
-                axis: *axis,
-                index: operands[..index.len()].to_vec(),
-                last: operands[index.len()],
+                first: operands[..first.len()].to_vec(),
+                last: operands[first.len()..].to_vec(),
+                blocks: *blocks,
             },
             Op::Unary(op, _) => Op::Unary(*op, operands[0]),
             Op::Cast(ty, _) => Op::Cast(*ty, operands[0]),

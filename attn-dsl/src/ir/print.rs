@@ -143,9 +143,12 @@ impl Printer<'_> {
                 let text = if index.is_empty() { name } else { format!("{name}[{}]", index.join(", ")) };
                 (text, Precedence::Postfix)
             }
-            Op::Extreme { extreme, parameter, axis, index, last } => {
-                let mut index: Vec<_> = index.iter().map(|&i| self.print(i, Precedence::Lowest)).collect();
-                index[*axis] = format!("{}..={}", index[*axis], self.print(*last, Precedence::Lowest));
+            Op::Extreme { extreme, parameter, first, last, .. } => {
+                let print = |id: NodeId| self.print(id, Precedence::Lowest);
+                let index = first.iter().zip(last).map(|(&first, &last)| {
+                    if first == last { print(first) } else { format!("{}..={}", print(first), print(last)) }
+                });
+                let index: Vec<_> = index.collect();
                 let name = match extreme {
                     Extreme::Least => "least",
                     Extreme::Greatest => "greatest",

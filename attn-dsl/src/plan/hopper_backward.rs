@@ -111,7 +111,7 @@ pub(crate) fn hopper_backward(
             + dq
             + diagonals
             + barriers
-            + work_bytes(shape)
+            + work_bytes(shape, false)
     };
     // two copies of what varies by distance are read twice as fast
     let copies = if needs.relative_fields == 0 { [0, 0] } else { [2, 1] };
@@ -180,7 +180,7 @@ pub(crate) fn hopper_gradient(
         + grad_stages * tile(block_columns, value);
     let walk = if finds_tiles { WALK_BYTES } else { 0 };
     let barriers = 4 * 8 + (STAGES + grad_stages) * BARRIER_BYTES_OF_STAGE + 8 + walk;
-    let shared_memory = tile(block_rows, own) + rings + barriers + work_bytes(shape);
+    let shared_memory = tile(block_rows, own) + rings + barriers + work_bytes(shape, false);
     if shared_memory > target.shared_memory_per_block() {
         return Err("its tiles need more shared memory than a block has");
     }

@@ -5,12 +5,14 @@
 
 use super::linear::Linear;
 use super::{Analysis, End};
-use crate::ir::{Binary, Compare, Extreme, Input, NodeId, Op, Type, Unary};
+use crate::ir::{Binary, Compare, Extreme, Input, NodeId, Op, ParameterId, Type, Unary};
 
 /// The largest position, and a length at most.
 const POSITION: i64 = 1 << 24;
 /// What 32 bits hold.
 const INT: (i64, i64) = (i32::MIN as i64, i32::MAX as i64);
+/// Blocks of positions so large that their numbers in a tile are read one by one.
+const FEW_IN_A_TILE: i64 = 16;
 
 /// The range of an atom.
 #[derive(Clone, Copy, Debug)]
@@ -84,24 +86,7 @@ impl Analysis<'_> {
         }
         let mut atom = match self.graph.op(id).clone() {
             Op::Input(input) => self.input(input),
-            Op::Parameter { parameter, index, ty: Type::Int } => {
-                let varying: Vec<usize> = (0..index.len()).filter(|&axis| !self.is_point(index[axis])).collect();
-                match varying[..] {
-                    // the elements along one axis; of more there are as many as pairs
-                    [axis] => {
-                        let number = self.numbers[&index[axis]].clone();
-                        let ends = (self.end_of(&number, End::Low), self.end_of(&number, End::High));
-                        let (Some(first), Some(last)) = ends else { return self.described(id, linear, UNKNOWN) };
-                        let mut index = index;
-                        index[axis] = first;
-                        let [low, high] = [Extreme::Least, Extreme::Greatest].map(|extreme| {
-                            self.graph.add(Op::Extreme { extreme, parameter, axis, index: index.clone(), last })
-                        });
-                        Atom { low: Some(low), high: Some(high), extent: INT }
-                    }
-                    _ => UNKNOWN,
-                }
-            }
+            Op::Parameter { parameter, index, ty: Type::Int } => self.lookup(parameter, &index),
             Op::Unary(Unary::Abs, a) => self.abs(a, &mut linear),
             Op::Binary(op @ (Binary::Min | Binary::Max), a, b) => self.min_or_max(op, a, b),
             Op::Binary(Binary::Mul, a, b) => self.product(a, b),
@@ -133,6 +118,45 @@ impl Analysis<'_> {
             Input::Key => range(Input::FirstKey, Input::LastKey),
             _ => Atom { extent: (0, POSITION), ..UNKNOWN },
         }
+    }
+
+    /// Among the elements at the indices of the tile.
+    fn lookup(&mut self, parameter: ParameterId, index: &[NodeId]) -> Atom {
+        let varying: Vec<usize> = (0..index.len()).filter(|&axis| !self.is_point(index[axis])).collect();
+        let blocks = match varying[..] {
+            [axis] => (!self.has_few_values(index[axis])).then_some(axis),
+            // of two axes that positions run along there are as many elements as pairs
+            [a, b] if !(self.follows_positions(index[a]) && self.follows_positions(index[b])) => None,
+            _ => return UNKNOWN,
+        };
+        let (mut first, mut last) = (index.to_vec(), index.to_vec());
+        for axis in varying {
+            let number = self.numbers[&index[axis]].clone();
+            let ends = (self.end_of(&number, End::Low), self.end_of(&number, End::High));
+            let (Some(low), Some(high)) = ends else { return UNKNOWN };
+            (first[axis], last[axis]) = (low, high);
+        }
+        let [low, high] = [Extreme::Least, Extreme::Greatest].map(|extreme| {
+            self.graph.add(Op::Extreme { extreme, parameter, first: first.clone(), last: last.clone(), blocks })
+        });
+        Atom { low: Some(low), high: Some(high), extent: INT }
+    }
+
+    /// Whether an index changes with each position.
+    fn follows_positions(&self, index: NodeId) -> bool {
+        let is_position = |atom: &NodeId| matches!(self.graph.op(*atom), Op::Input(Input::Query | Input::Key));
+        self.numbers[&index].terms.keys().any(is_position)
+    }
+
+    /// Whether an index is the number of a block of positions, so that a tile has few.
+    fn has_few_values(&self, index: NodeId) -> bool {
+        let varying = self.numbers[&index].terms.iter().filter(|&(&atom, _)| !self.is_point(atom));
+        let [(&atom, 1 | -1)] = varying.collect::<Vec<_>>()[..] else { return false };
+        let Op::Binary(Binary::Div, position, block) = *self.graph.op(atom) else { return false };
+        let is_position = |(atom, &coefficient): (&NodeId, &i64)| self.is_point(*atom) || coefficient.abs() == 1;
+        self.numbers[&block].as_constant().is_some_and(|block| block.abs() >= FEW_IN_A_TILE)
+            && self.follows_positions(position)
+            && self.numbers[&position].terms.iter().all(is_position)
     }
 
     /// Both ends of an integer in the tile.

@@ -5,7 +5,7 @@
 
 use attn_dsl::ir::{Binary, Compare, Input, Op, Reduction, Type, Unary};
 
-use super::extremes::AxisExtremes;
+use super::extremes::{AxisExtremes, extreme_of_few};
 use super::math;
 use super::program::{Operand, Program, Stage, Step, bank};
 
@@ -440,13 +440,18 @@ impl Registers {
                 };
                 gather(e, out, view, values, &self.index(step, e, inputs));
             }
-            Op::Extreme { extreme, parameter, axis, .. } => {
+            Op::Extreme { extreme, parameter, blocks, .. } => {
                 let parameter = parameter.0 as usize;
-                let extremes = inputs.launch.extremes.iter().find(|e| (e.parameter, e.axis) == (parameter, *axis));
-                let extremes = extremes.expect("the context has those of every range that is read");
+                let view = &inputs.launch.parameters[parameter];
                 let index: Vec<i32> = self.index(step, e, inputs).iter().map(|source| source.of_tile()).collect();
-                let (last, index) = index.split_last().expect("the last index follows one per axis");
-                out[0] = extremes.find(&inputs.launch.parameters[parameter], *extreme, index, *last);
+                let (first, last) = index.split_at(index.len() / 2);
+                out[0] = if let Some(axis) = *blocks {
+                    let extremes = inputs.launch.extremes.iter().find(|e| (e.parameter, e.axis) == (parameter, axis));
+                    let extremes = extremes.expect("the context has those of every range that is read");
+                    extremes.find(view, *extreme, first, last[axis])
+                } else {
+                    extreme_of_few(view, *extreme, first, last)
+                };
             }
             op => unreachable!("{op:?} is not a step of ints"),
         }

@@ -1,8 +1,10 @@
-//! The least and greatest element of an integer parameter in a range of one axis, from those of blocks, found once a call.
+//! The least and greatest element of an integer parameter in a range: of one axis from those of blocks, found once a call; of
+//! few elements from all of them.
 //!
-//! Invariant: ranges are exact; one costs the elements of its two ends and an entry for each block between.
+//! Invariant: ranges of one axis are exact; one costs the elements of its two ends and an entry for each block between. Others are
+//! exact up to [`RANGE_ELEMENTS`], and bounded by what 32 bits hold beyond.
 
-use attn_dsl::ir::Extreme;
+use attn_dsl::ir::{Extreme, RANGE_ELEMENTS};
 
 use super::evaluate::{ParameterValues, ParameterView, clamp_index};
 
@@ -72,6 +74,32 @@ impl AxisExtremes {
     }
 }
 
+/// The extreme element from `first` to `last`, an index per axis, each clamped into it; 0 of a parameter without elements.
+pub(super) fn extreme_of_few(view: &ParameterView<'_>, extreme: Extreme, first: &[i32], last: &[i32]) -> i32 {
+    if view.shape.contains(&0) {
+        return 0;
+    }
+    let clamped = |index: &[i32]| -> Vec<usize> {
+        index.iter().zip(view.shape).map(|(&i, &extent)| clamp_index(i, extent)).collect()
+    };
+    let (first, last) = (clamped(first), clamped(last));
+    let extents: Vec<usize> = first.iter().zip(&last).map(|(first, last)| last.max(first) - first + 1).collect();
+    let count = extents.iter().try_fold(1, |count: usize, &extent| count.checked_mul(extent));
+    let Some(count) = count.filter(|&count| count <= RANGE_ELEMENTS) else {
+        return if extreme == Extreme::Least { i32::MIN } else { i32::MAX };
+    };
+    let elements = (0..count).map(|number| {
+        let (mut rest, mut at) = (number, 0);
+        for axis in (0..extents.len()).rev() {
+            at += (first[axis] + rest % extents[axis]) * view.strides[axis];
+            rest /= extents[axis];
+        }
+        element(view, at)
+    });
+    let found = if extreme == Extreme::Least { elements.min() } else { elements.max() };
+    found.expect("a range is not empty")
+}
+
 fn element(view: &ParameterView<'_>, at: usize) -> i32 {
     match view.values {
         ParameterValues::Int(values) => values[view.offset + at],
@@ -109,6 +137,22 @@ mod tests {
             let found = [Extreme::Least, Extreme::Greatest].map(|extreme| extremes.find(&view, extreme, &index, last));
             let expected = [elements.iter().min(), elements.iter().max()].map(|x| *x.expect("a range is not empty"));
             assert_eq!(found, expected, "{index:?} to {last} along {axis}");
+            let mut ends = index;
+            ends[axis] = last;
+            let found =
+                [Extreme::Least, Extreme::Greatest].map(|extreme| extreme_of_few(&view, extreme, &index, &ends));
+            assert_eq!(found, expected, "{index:?} to {ends:?}");
         }
+        let few = |index: [i32; 2], last: [i32; 2]| {
+            [Extreme::Least, Extreme::Greatest].map(|e| extreme_of_few(&view, e, &index, &last))
+        };
+        let of = |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>| {
+            let elements = rows.flat_map(|row| columns.clone().map(move |column| row * 400 + column * 2));
+            let elements: Vec<i32> = elements.map(|at| element(&view, at)).collect();
+            [elements.iter().min(), elements.iter().max()].map(|x| *x.expect("there are some"))
+        };
+        assert_eq!(few([1, 20], [2, 100]), of(1..3, 20..101));
+        assert_eq!(few([-1, 198], [9, 400]), of(0..3, 198..200));
+        assert_eq!(few([0, 0], [2, 100]), [i32::MIN, i32::MAX], "these are too many");
     }
 }

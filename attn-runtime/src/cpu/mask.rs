@@ -41,12 +41,12 @@ impl MaskProgram {
         }
     }
 
-    /// The parameters, and their axes, of which ranges are read.
+    /// The parameters, and their axes, of which the extremes of blocks are read.
     pub(super) fn ranges(&self) -> Vec<(usize, usize)> {
         let steps = self.tile.steps(Stage::Tile).iter();
         let mut ranges: Vec<(usize, usize)> = steps
             .filter_map(|step| match step.op {
-                Op::Extreme { parameter, axis, .. } => Some((parameter.0 as usize, axis)),
+                Op::Extreme { parameter, blocks: Some(axis), .. } => Some((parameter.0 as usize, axis)),
                 _ => None,
             })
             .collect();

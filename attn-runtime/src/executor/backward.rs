@@ -5,7 +5,6 @@
 use attn_dsl::cuda::{Argument, Length, RowArray, TensorRole};
 
 use super::compiled::Compiled;
-use super::extremes::extremes_grid;
 use super::pack::Bindings;
 use super::{HEADS_IN_TURNS, KernelExecutor, bind_call, key_head_group};
 use crate::attention::Gradients;
@@ -66,14 +65,15 @@ impl KernelExecutor {
             bindings.query_grad_sums = Some(sums.address());
             bindings.query_grad_turns = turns.as_ref().map(|memory| memory.address());
         }
-        let mut _memory = self.bind_extremes(&mut bindings, call, &kernels)?;
-        _memory.extend(self.bind_sequence_maps(&mut bindings, &kernels, problem)?);
+        let _maps = self.bind_sequence_maps(&mut bindings, &kernels, problem)?;
+        let extremes = self.bind_extremes(&mut bindings, call, &kernels)?;
         parameter_gradients.bind(&mut bindings);
         for compiled in kernels.iter() {
-            let own_grid = parameter_gradients.grid(compiled, problem).or_else(|| extremes_grid(compiled, call));
+            let own_grid = parameter_gradients.grid(compiled, problem).or_else(|| extremes.grid(compiled, call));
             let grid = own_grid.unwrap_or_else(|| self.grid(compiled, problem));
             self.launch(call, compiled, grid, &bindings)?;
         }
+        self.keep_extremes(extremes, call);
         let parameters = parameter_gradients.finish(self, call)?;
         Ok(Gradients { q: q_grad, k: k_grad, v: v_grad, parameters })
     }

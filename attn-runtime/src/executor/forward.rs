@@ -7,7 +7,7 @@ use attn_dsl::cuda::{KernelKind, RowArray, TensorRole};
 use attn_dsl::lower::SavedRow;
 
 use super::compiled::Compiled;
-use super::extremes::extremes_grid;
+use super::extremes::CallExtremes;
 use super::pack::Bindings;
 use super::{KernelExecutor, Ready, bind_call, saved_name};
 use crate::attention::Output;
@@ -22,6 +22,7 @@ pub(super) struct Forward<'a> {
     bindings: Bindings<'a>,
     output: Tensor,
     saved: Vec<Tensor>,
+    extremes: CallExtremes,
     /// What else the bindings have addresses in.
     _memory: Vec<Box<dyn DeviceMemory>>,
 }
@@ -51,11 +52,11 @@ impl KernelExecutor {
             bindings.row(RowArray::LiveKeys, buffer.address());
         }
         let mut memory: Vec<Box<dyn DeviceMemory>> = live_keys.into_iter().chain(zero).collect();
-        memory.extend(self.bind_extremes(&mut bindings, call, kernels)?);
         memory.extend(self.bind_sequence_maps(&mut bindings, kernels, problem)?);
+        let extremes = self.bind_extremes(&mut bindings, call, kernels)?;
         let persistent = kernels.iter().any(|compiled| compiled.source.persistent);
         bindings.works_taken = persistent.then(|| self.works_taken()).transpose()?;
-        Ok(Forward { call, bindings, output, saved, _memory: memory })
+        Ok(Forward { call, bindings, output, saved, extremes, _memory: memory })
     }
 
     /// The launches of a plan's kernels, ready to be issued.
@@ -65,7 +66,7 @@ impl KernelExecutor {
         kernels: &'k [Compiled],
     ) -> Result<Vec<Ready<'k>>, Error> {
         let ready = kernels.iter().map(|compiled| {
-            let grid = extremes_grid(compiled, forward.call);
+            let grid = forward.extremes.grid(compiled, forward.call);
             let grid = grid.unwrap_or_else(|| self.grid(compiled, &forward.call.problem));
             self.ready(compiled, grid, &forward.bindings)
         });
@@ -78,7 +79,8 @@ impl KernelExecutor {
         for ready in self.forward_launches(&forward, kernels)? {
             self.issue(call, ready)?;
         }
-        let Forward { output, saved, .. } = forward;
+        let Forward { output, saved, extremes, .. } = forward;
+        self.keep_extremes(extremes, call);
         let has_statistic = self.lowered.forward.saved.first() == Some(&SavedRow::Statistic);
         let statistic = has_statistic.then(|| saved[0].clone());
         Ok(Output { output, statistic, saved })

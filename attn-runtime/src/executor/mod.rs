@@ -22,6 +22,7 @@ use attn_dsl::cuda::{Argument, KernelKind, Length, TensorRole};
 use attn_dsl::lower::{Class, Lowered, SavedRow};
 
 use self::compiled::{Compiled, Library};
+use self::extremes::KnownExtremes;
 use self::pack::{Bindings, Packed};
 use self::tune::Tuned;
 use crate::attention::{Executor, Gradients, Output};
@@ -39,6 +40,7 @@ pub(crate) struct KernelExecutor {
     library: Library,
     works_taken: OnceLock<Box<dyn DeviceMemory>>,
     tuned: Mutex<Tuned>,
+    extremes: KnownExtremes,
 }
 
 /// A launch with its arguments, which can be issued more than once.
@@ -57,6 +59,7 @@ impl KernelExecutor {
             machine,
             works_taken: OnceLock::new(),
             tuned: Mutex::default(),
+            extremes: KnownExtremes::default(),
         }
     }
 
@@ -144,7 +147,7 @@ impl KernelExecutor {
                 [tiles(q_len, source.block_q), heads, batch]
             }
             KernelKind::BackwardKv => [tiles(kv_len, source.block_kv), kv_heads, batch],
-            KernelKind::Extremes(..) => unreachable!("its blocks follow a parameter's shape: see `extremes_grid`"),
+            KernelKind::Extremes(..) => unreachable!("its blocks follow a parameter's shape: see `CallExtremes`"),
             KernelKind::SequenceMaps => unreachable!("a batch that is not packed has no sequences"),
             // these two depend on a parameter's shape: see `gradients`
             KernelKind::Table(_) => [tiles(q_len, source.block_q), 1, batch * heads],

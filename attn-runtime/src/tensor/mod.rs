@@ -13,6 +13,7 @@ mod view;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use device::DeviceBuffer;
 pub use dtype::{DType, Element};
 pub(crate) use host::{HostBuffer, with_host};
 
@@ -296,6 +297,11 @@ impl Tensor {
             Storage::Host(buffer) => Ok(buffer),
             Storage::Device(_) => Err(TensorError::NotOnHost { location: self.location() }),
         }
+    }
+
+    /// The memory behind the tensor, by which tensors that share it are known.
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// Whether neighbours along the last axis are neighbours in memory, as every executor needs.

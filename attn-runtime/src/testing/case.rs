@@ -79,7 +79,8 @@ impl Case {
     /// The arguments of the case for a variant.
     ///
     /// Learnable and constant floats are drawn from 0.5..1.5, so that they serve as a temperature, a cap or a bias; integers are
-    /// small and rise along their last axis, as document ids do.
+    /// small and rise along their last axis, as document ids do; in a table of two computed axes, as one of blocks is, a third are 0
+    /// and the others 1.
     pub fn arguments(&self, definition: &Definition) -> Result<Arguments, TensorError> {
         let Shape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim } = self.extents();
         let mut random = Random::new(self.seed);
@@ -165,6 +166,10 @@ fn draw(random: &mut Random, parameter: &Parameter, shape: &[usize]) -> Result<T
         return random.uniform_tensor(dtype, shape, 0.5, 1.5);
     }
     let count: usize = shape.iter().product();
+    let is_computed = |axis: &&Axis| matches!(axis, Axis::Fixed(_) | Axis::Named(_));
+    if parameter.axes.iter().filter(is_computed).count() > 1 {
+        return Tensor::from_i32(shape, (0..count).map(|_| i32::from(random.below(3) > 0)).collect());
+    }
     let row = shape.last().copied().unwrap_or(1).clamp(1, EXTENT_LIMIT);
     let mut value = 0;
     let values = (0..count).map(|at| {

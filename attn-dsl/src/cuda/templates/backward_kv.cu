@@ -42,7 +42,32 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
     for (int head = kv_head * arguments.group; head < (kv_head + 1) * arguments.group; ++head) {
         const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
         const Range range = live_queries_of(arguments, tile, kv_begin, min(kv_begin + BLOCK_KV, kv_len));
+        //% if tile_mask
+        const int last = (range.end + BLOCK_Q - 1) / BLOCK_Q;   // tiles of queries
+
+        // of the 32 tiles from group on: which may have a live pair, and which have no dead one. A lane looks at one of them.
+        int group = -32;
+        u32 live_tiles = 0, full_tiles = 0;
+        auto next_live = [&](int q_tile) {
+            while (q_tile < last) {
+                if (q_tile >= group + 32) {
+                    group = q_tile;
+                    const int q_begin = (group + lane) * BLOCK_Q, q_end = min(q_begin + BLOCK_Q, q_len);
+                    TileLiveness liveness = {false, false};
+                    if (group + lane < last) liveness = live_tile(arguments, tile, q_begin, q_end - 1, kv_begin, min(kv_begin + BLOCK_KV, kv_len) - 1);
+                    live_tiles = __ballot_sync(~0u, liveness.may_live);
+                    full_tiles = __ballot_sync(~0u, liveness.all_live && q_end == q_begin + BLOCK_Q);
+                }
+                const u32 ahead = live_tiles >> (q_tile - group);
+                if (ahead) return q_tile + __ffs(ahead) - 1;
+                q_tile = group + 32;
+            }
+            return last;
+        };
+        const int first = next_live(range.begin / BLOCK_Q);
+        //% else
         const int first = range.begin / BLOCK_Q, last = (range.end + BLOCK_Q - 1) / BLOCK_Q;   // tiles of queries
+        //% endif
         //% if stage_queries
         // positions past the end read what the last one has; nothing of theirs is used
         auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
@@ -71,7 +96,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
         float grad_@{ parameter.name }[ROW_TILES][2] = {};
         //% endfor
 
+        //% if tile_mask
+        //% if stages > 1
+        int stage = 1;
+        //% endif
+        for (int q_tile = first, next_tile; q_tile < last; q_tile = next_tile) {
+            const bool full = full_tiles >> (q_tile - group) & 1;
+            next_tile = next_live(q_tile + 1);
+        //% else
         for (int q_tile = first; q_tile < last; ++q_tile) {
+        //% endif
             //% if stages == 1
             if (q_tile > first) {
                 __syncthreads();   // every warp has used the last tile
@@ -83,13 +117,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
             copy_async_wait<0>();
             __syncthreads();
             //% else
+            //% if tile_mask
+            stage ^= 1;
+            //% else
             const int stage = (q_tile - first) % STAGES;
+            //% endif
             copy_async_wait<0>();
             __syncthreads();   // this tile is there, and every warp has used the one before
+            //% if tile_mask
+            if (next_tile < last) start_loads(next_tile, stage ^ 1);
+            //% else
             if (q_tile + 1 < last) start_loads(q_tile + 1, stage ^ 1);
+            //% endif
             //% if stage_queries
             Query next_query;
-            if (threadIdx.x < BLOCK_Q) next_query = query_at((q_tile + 1) * BLOCK_Q + (int)threadIdx.x);
+            if (threadIdx.x < BLOCK_Q) next_query = query_at(@{ "next_tile" if tile_mask else "(q_tile + 1)" } * BLOCK_Q + (int)threadIdx.x);
             //% endif
             //% endif
 
@@ -133,7 +175,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
                         }
                 }
             };
-            if (q_tile * BLOCK_Q >= range.full_begin && (q_tile + 1) * BLOCK_Q <= range.full_end) pairs(Full{});
+            if (@{ "full" if tile_mask else "q_tile * BLOCK_Q >= range.full_begin && (q_tile + 1) * BLOCK_Q <= range.full_end" }) pairs(Full{});
             else pairs(Partial{});
 
             //% if column_warps > 1

@@ -10,7 +10,7 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 
     //% include "query_tile"
-    const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys
+    //% include "key_tiles"
 
     //% if stage_keys
     // positions past the end read what the last one has; nothing of theirs is used
@@ -50,7 +50,16 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
 
     float dq[ROW_TILES][padded(HEAD_DIM) / 8][4];
     clear(dq);
+    //% if tile_mask
+    //% if stages > 1
+    int stage = 1;
+    //% endif
+    for (int kv_tile = first, next_tile; kv_tile < last; kv_tile = next_tile) {
+        const bool full = full_tiles >> (kv_tile - group) & 1;
+        next_tile = next_live(kv_tile + 1);
+    //% else
     for (int kv_tile = first; kv_tile < last; ++kv_tile) {
+    //% endif
         //% if stages == 1
         if (kv_tile > first) {
             __syncthreads();   // every warp has used the last tile
@@ -62,13 +71,21 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
         copy_async_wait<0>();
         __syncthreads();
         //% else
+        //% if tile_mask
+        stage ^= 1;
+        //% else
         const int stage = (kv_tile - first) % STAGES;
+        //% endif
         copy_async_wait<0>();
         __syncthreads();   // this tile is there, and every warp has used the one before
+        //% if tile_mask
+        if (next_tile < last) start_loads(next_tile, stage ^ 1);
+        //% else
         if (kv_tile + 1 < last) start_loads(kv_tile + 1, stage ^ 1);
+        //% endif
         //% if stage_keys
         Key next_key;
-        if (threadIdx.x < BLOCK_KV) next_key = key_at((kv_tile + 1) * BLOCK_KV + (int)threadIdx.x);
+        if (threadIdx.x < BLOCK_KV) next_key = key_at(@{ "next_tile" if tile_mask else "(kv_tile + 1)" } * BLOCK_KV + (int)threadIdx.x);
         //% endif
         //% endif
 
@@ -103,7 +120,7 @@ attn_backward_q(const __grid_constant__ Arguments arguments) {
                     }
             }
         };
-        if (kv_tile * BLOCK_KV >= range.full_begin && (kv_tile + 1) * BLOCK_KV <= range.full_end) pairs(Full{});
+        if (@{ "full" if tile_mask else "kv_tile * BLOCK_KV >= range.full_begin && (kv_tile + 1) * BLOCK_KV <= range.full_end" }) pairs(Full{});
         else pairs(Partial{});
 
         multiply_weights<HEAD_DIM>(dq, s, k_ring + @{ stage } * K_TILE_BYTES);

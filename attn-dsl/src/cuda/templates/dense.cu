@@ -36,6 +36,10 @@ attn_dense_grad(const __grid_constant__ Arguments arguments) {
             const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
             const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
             if (kv_begin >= range.end || kv_begin + BLOCK_KV <= range.begin) continue;
+            //% if tile_mask
+            const TileLiveness liveness = live_tile(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len) - 1, kv_begin, min(kv_begin + BLOCK_KV, kv_len) - 1);
+            if (!liveness.may_live) continue;
+            //% endif
             __syncthreads();   // every warp has used the last tile
             load_tile<BLOCK_Q, HEAD_DIM>(q_tile, rows_of(arguments.q, @{ q_rows }, head), arguments.q.row, q_begin, q_len);
             load_tile<BLOCK_Q, VALUE_DIM>(do_tile, rows_of(arguments.output_grad, @{ q_rows }, head), arguments.output_grad.row, q_begin, q_len);
@@ -72,7 +76,7 @@ attn_dense_grad(const __grid_constant__ Arguments arguments) {
                 for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
                     for (int e = 0; e < 4; ++e) {
-                        const bool live = q_begin + first_row + 16 * m + 8 * (e / 2) < q_len && first_kv + 8 * n + e % 2 < kv_len@{ " && is_live(" ~ mask_arguments ~ "tile, query[m][e / 2], key[e % 2])" if masked else "" };
+                        const bool live = q_begin + first_row + 16 * m + 8 * (e / 2) < q_len && first_kv + 8 * n + e % 2 < kv_len@{ " && (liveness.all_live || is_live(" ~ mask_arguments ~ "tile, query[m][e / 2], key[e % 2]))" if tile_mask else " && is_live(" ~ mask_arguments ~ "tile, query[m][e / 2], key[e % 2])" if masked else "" };
                         const float value = dense_pair(@{ pair_arguments }s[m][n][e], dp[m][n][e], tile, query[m][e / 2], key[e % 2]);
                         sum[m][n][e] += live ? value : 0.f;
                     }

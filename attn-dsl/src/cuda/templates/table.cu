@@ -26,7 +26,7 @@ attn_table_grad(const __grid_constant__ Arguments arguments) {
     //% endif
     const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
     const Range range = live_keys_of(arguments, tile, q_begin, min(q_begin + BLOCK_Q, q_len));
-    const int first = range.begin / BLOCK_KV, last = (range.end + BLOCK_KV - 1) / BLOCK_KV;   // tiles of keys
+    //% include "key_tiles"
     //% if stage_keys
     // positions past the end read what the last one has; nothing of theirs is used
     auto key_at = [&](int kv) { kv = min(kv, kv_len - 1); return load_key(arguments, tile, kv, (float)kv); };
@@ -45,7 +45,13 @@ attn_table_grad(const __grid_constant__ Arguments arguments) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) query[m][r] = query_at(q_begin + first_row + 16 * m + 8 * r);
 
+    //% if tile_mask
+    for (int kv_tile = first, next_tile; kv_tile < last; kv_tile = next_tile) {
+        const bool full = full_tiles >> (kv_tile - group) & 1;
+        next_tile = next_live(kv_tile + 1);
+    //% else
     for (int kv_tile = first; kv_tile < last; ++kv_tile) {
+    //% endif
         __syncthreads();   // every warp has used the last tile
         load_tile<BLOCK_KV, HEAD_DIM>(k_tile, rows_of(arguments.k, @{ kv_rows }, kv_head), arguments.k.row, kv_tile * BLOCK_KV, kv_len);
         load_tile<BLOCK_KV, VALUE_DIM>(v_tile, rows_of(arguments.v, @{ kv_rows }, kv_head), arguments.v.row, kv_tile * BLOCK_KV, kv_len);
@@ -70,7 +76,7 @@ attn_table_grad(const __grid_constant__ Arguments arguments) {
             for (int m = 0; m < ROW_TILES; ++m)
 #pragma unroll
                 for (int e = 0; e < 4; ++e) {
-                    const bool live = q_begin + first_row + 16 * m + 8 * (e / 2) < q_len && first_kv + 8 * n + e % 2 < kv_len@{ " && is_live(" ~ mask_arguments ~ "tile, query[m][e / 2], key[e % 2])" if masked else "" };
+                    const bool live = q_begin + first_row + 16 * m + 8 * (e / 2) < q_len && @{ "(full || (" if tile_mask else "" }first_kv + 8 * n + e % 2 < kv_len@{ " && is_live(" ~ mask_arguments ~ "tile, query[m][e / 2], key[e % 2])" if masked else "" }@{ "))" if tile_mask else "" };
                     const TablePair pair = table_pair(arguments, s[m][n][e], dp[m][n][e], tile, query[m][e / 2], key[e % 2]);
                     //% for i in reads
                     if (live && pair.entry@{ i } >= chunk_begin && pair.entry@{ i } < chunk_begin + TABLE_CHUNK) {

@@ -51,18 +51,43 @@ struct Array<T, 0> {
 };
 //% endif
 //% if needs.extremes_of
-// Bounds of the elements from first to last along an axis: the extremes (x: least, y: greatest) of the blocks that hold them.
-__device__ __forceinline__ int2 extremes_of(const int2* blocks, i64 stride, int extent, int first, int last) {
+// Bounds of the elements from first to last along an axis: the extremes (x: least, y: greatest) of few, else of the blocks that
+// hold them.
+__device__ __forceinline__ int2 extremes_of(const int* elements, i64 stride, const int2* blocks, i64 block_stride, int extent, int first, int last) {
+    first = clamp_index(first, extent), last = clamp_index(last, extent);
     int2 bounds = {2147483647, -2147483647};
-    const int end = clamp_index(last, extent) / EXTREMES_BLOCK + 1;
-    //% if hopper
-    // few blocks, and few registers
+    if (last - first < EXTREMES_BLOCK / 4) {
+#pragma unroll 1   // registers are worth more than a few loads at once
+        for (int at = first; at <= last; ++at) {
+            const int value = elements[at * stride];
+            bounds.x = min(bounds.x, value), bounds.y = max(bounds.y, value);
+        }
+        return bounds;
+    }
 #pragma unroll 1
-    //% endif
-    for (int block = clamp_index(first, extent) / EXTREMES_BLOCK; block < end; ++block) {
-        const int2 found = blocks[block * stride];
+    for (int block = first / EXTREMES_BLOCK; block <= last / EXTREMES_BLOCK; ++block) {
+        const int2 found = blocks[block * block_stride];
         bounds.x = min(bounds.x, found.x), bounds.y = max(bounds.y, found.y);
     }
+    return bounds;
+}
+//% endif
+//% if needs.extremes_in
+// Indices of an axis from one to another, which are in it; the default is that of no axis.
+struct IndexRange {
+    int first, last;
+    i64 stride;
+};
+__device__ __forceinline__ IndexRange index_range(int first, int last, int extent, i64 stride) { return {clamp_index(first, extent), clamp_index(last, extent), stride}; }
+// The extremes (x: least, y: greatest) of the elements in these rows and columns; of more than @{ range_elements } no bounds.
+__device__ __forceinline__ int2 extremes_in(const int* elements, IndexRange rows, IndexRange columns) {
+    if ((rows.last - rows.first + (i64)1) * (columns.last - columns.first + 1) > @{ range_elements }) return {-2147483647 - 1, 2147483647};
+    int2 bounds = {2147483647, -2147483647};
+    for (int row = rows.first; row <= rows.last; ++row)
+        for (int column = columns.first; column <= columns.last; ++column) {
+            const int value = elements[row * rows.stride + column * columns.stride];
+            bounds.x = min(bounds.x, value), bounds.y = max(bounds.y, value);
+        }
     return bounds;
 }
 //% endif

@@ -1,6 +1,6 @@
 //! The masks of the literature: nearly every tile that is empty or full is recognised.
 
-use super::place::{Coverage, Mask, Place};
+use super::place::{Coverage, GRID, Mask, Place};
 
 /// Name and text.
 const MASKS: &[(&str, &str)] = &[
@@ -27,6 +27,12 @@ const MASKS: &[(&str, &str)] = &[
     ("strided columns", "|b, h, q, kv| kv <= q && (q - kv < 100 || kv % 256 >= 120)"),
     ("positions", "|b, h, q, kv| ids[b, kv] <= rows[b, q]"),
     ("no mask by a size", "|b, h, q, kv| kv < limit[b]"),
+    ("random blocks of 64", "blocks(grid, 64, 64)"),
+    ("random blocks of 128", "blocks(grid, 128, 128)"),
+    ("random blocks of 256", "blocks(grid, 256, 256)"),
+    ("random blocks & causal", "blocks(grid, 128, 128) & causal"),
+    ("random blocks of keys", "|b, h, q, kv| grid[rows[b, q], kv / 64] != 0"),
+    ("kinds of documents", "|b, h, q, kv| grid[rows[b, q], ids[b, kv]] != 0"),
 ];
 
 /// Lengths of queries and keys.
@@ -46,7 +52,9 @@ fn place(q_len: i64, kv_len: i64) -> Place {
     }
     ids.truncate(kv_len as usize);
     let rows = (0..q_len).map(|q| (q / 50) as i32).collect();
-    Place { q_len, kv_len, limit: 300, ids, rows, table: vec![0; 8], ..Place::default() }
+    // a third are holes
+    let grid = (0..(GRID * GRID) as i32).map(|at| at * at % 31 % 3).collect();
+    Place { q_len, kv_len, limit: 300, ids, rows, table: vec![0; 8], grid, ..Place::default() }
 }
 
 /// How many tiles are empty or full, and how many of them are recognised.

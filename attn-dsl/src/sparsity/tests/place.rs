@@ -1,10 +1,10 @@
 //! Masks with the parameters of these tests, and the places where they are evaluated.
 //!
-//! Parameters: `limit: i32[b]`, `ids: i32[b, kv]`, `rows: i32[b, q]`, `table: i32[8]`.
+//! Parameters: `limit: i32[b]`, `ids: i32[b, kv]`, `rows: i32[b, q]`, `table: i32[8]`, `grid: i32[13, 13]`.
 
 use crate::compile_one;
 use crate::ir::evaluate::{Environment, Evaluator, Value, binary, cast, compare, unary};
-use crate::ir::{Extreme, Graph, Input, NodeId, Op, ParameterId, Type};
+use crate::ir::{Extreme, Graph, Input, NodeId, Op, ParameterId, RANGE_ELEMENTS, Type};
 use crate::sparsity::Sparsity;
 
 /// Lengths, the values of the parameters (of one batch), and where an expression is evaluated.
@@ -18,6 +18,7 @@ pub(super) struct Place {
     pub(super) ids: Vec<i32>,
     pub(super) rows: Vec<i32>,
     pub(super) table: Vec<i32>,
+    pub(super) grid: Vec<i32>,
     /// First and last.
     pub(super) queries: [i64; 2],
     pub(super) keys: [i64; 2],
@@ -25,17 +26,22 @@ pub(super) struct Place {
     pub(super) kv: i64,
 }
 
+/// Rows and columns of `grid`.
+pub(super) const GRID: usize = 13;
+
 fn clamped(index: i64, len: usize) -> usize {
     usize::try_from(index.max(0)).expect("it is not negative").min(len - 1)
 }
 
 impl Place {
-    fn elements(&self, parameter: ParameterId) -> &[i32] {
+    /// Rows of elements.
+    fn elements(&self, parameter: ParameterId) -> Vec<&[i32]> {
         match parameter.0 {
-            0 => std::slice::from_ref(&self.limit),
-            1 => &self.ids,
-            2 => &self.rows,
-            _ => &self.table,
+            0 => vec![std::slice::from_ref(&self.limit)],
+            1 => vec![&self.ids],
+            2 => vec![&self.rows],
+            3 => vec![&self.table],
+            _ => self.grid.chunks(GRID).collect(),
         }
     }
 }
@@ -59,15 +65,32 @@ impl Environment for Place {
 
     fn parameter(&self, parameter: ParameterId, index: &[i64]) -> Value {
         let elements = self.elements(parameter);
-        Value::Int(i64::from(elements[clamped(*index.last().expect("there is an axis"), elements.len())]))
+        let row = if elements.len() > 1 { clamped(index[0], elements.len()) } else { 0 };
+        Value::Int(i64::from(elements[row][clamped(*index.last().expect("there is an axis"), elements[row].len())]))
     }
 
-    fn extreme(&self, extreme: Extreme, parameter: ParameterId, axis: usize, index: &[i64], last: i64) -> Value {
-        assert_eq!(axis, index.len() - 1, "no other axis varies within a tile");
+    fn extreme(
+        &self,
+        extreme: Extreme,
+        parameter: ParameterId,
+        first: &[i64],
+        last: &[i64],
+        blocks: Option<usize>,
+    ) -> Value {
         let elements = self.elements(parameter);
-        let range = &elements[clamped(index[axis], elements.len())..=clamped(last, elements.len())];
-        let element = if extreme == Extreme::Least { range.iter().min() } else { range.iter().max() };
-        Value::Int(i64::from(*element.expect("a range is not empty")))
+        let ends = |axis: usize, extent: usize| clamped(first[axis], extent)..=clamped(last[axis], extent);
+        let rows = if elements.len() > 1 { ends(0, elements.len()) } else { 0..=0 };
+        let columns = ends(first.len() - 1, elements[0].len());
+        assert!(blocks.is_none_or(|axis| axis + 1 == first.len() || columns.clone().count() == 1));
+        let few = rows.clone().count() * columns.clone().count() <= RANGE_ELEMENTS;
+        let range = rows.flat_map(|row| &elements[row][columns.clone()]).copied();
+        // where a range wraps it may be empty, and what it says is not used
+        let element = match extreme {
+            _ if !few && blocks.is_none() => None,
+            Extreme::Least => range.min(),
+            Extreme::Greatest => range.max(),
+        };
+        Value::Int(i64::from(element.unwrap_or(if extreme == Extreme::Least { i32::MIN } else { i32::MAX })))
     }
 }
 
@@ -88,8 +111,9 @@ pub(super) struct Mask {
 
 impl Mask {
     pub(super) fn new(mask: &str) -> Mask {
-        let text =
-            format!("struct Masked {{ limit: i32[b], ids: i32[b, kv], rows: i32[b, q], table: i32[8], mask: {mask} }}");
+        let text = format!(
+            "struct Masked {{ limit: i32[b], ids: i32[b, kv], rows: i32[b, q], table: i32[8], grid: i32[{GRID}, {GRID}], mask: {mask} }}"
+        );
         let definition = compile_one(&text).unwrap_or_else(|errors| panic!("{}", errors.render(&text, "mask.attn")));
         let mut graph = definition.graph.clone();
         let mask = definition.mask.unwrap_or_else(|| graph.bool(true));
@@ -117,8 +141,8 @@ impl Mask {
                 Op::Bool(value) => Value::Bool(*value),
                 Op::Input(input) => place.input(*input),
                 Op::Parameter { parameter, index: i, .. } => place.parameter(*parameter, &index(i)),
-                Op::Extreme { extreme, parameter, axis, index: i, last } => {
-                    place.extreme(*extreme, *parameter, *axis, &index(i), at(*last).int())
+                Op::Extreme { extreme, parameter, first, last, blocks } => {
+                    place.extreme(*extreme, *parameter, &index(first), &index(last), *blocks)
                 }
                 Op::Unary(op, a) => unary(*op, at(*a)),
                 Op::Binary(op, a, b) => binary(*op, at(*a), at(*b)),

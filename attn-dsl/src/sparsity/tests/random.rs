@@ -7,14 +7,14 @@ use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use super::place::{Coverage, Mask, Place};
+use super::place::{Coverage, GRID, Mask, Place};
 
 /// Integers of positions, lengths and parameters, through every operation that a mask may use.
 fn integer() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         6 => select(&["q", "kv"][..]).prop_map(str::to_owned),
         2 => select(&["q_len", "kv_len", "kv_len - q_len", "h", "b"][..]).prop_map(str::to_owned),
-        3 => select(&["limit[b]", "ids[b, kv]", "ids[b, q + kv_len - q_len]", "rows[b, q]", "table[q / 4]", "table[abs(q - kv)]"][..])
+        4 => select(&["limit[b]", "ids[b, kv]", "ids[b, q + kv_len - q_len]", "rows[b, q]", "table[q / 4]", "table[abs(q - kv)]", "grid[q / 4, kv / 3]", "grid[q / 16, (kv + 3) / 16]", "grid[q / 8, kv]", "grid[rows[b, q], ids[b, kv]]", "grid[q, kv]"][..])
             .prop_map(str::to_owned),
         2 => (-6i32..12).prop_map(|n| n.to_string()),
     ];
@@ -67,14 +67,18 @@ fn tile() -> impl Strategy<Value = Place> {
     });
     let ids = prop_oneof![elements(24), sorted];
     let corner = || (0i64..24, 0i64..10);
-    (0i64..2, 0i64..3, [1i64..24, 1i64..24], element(), ids, elements(24), elements(8), corner(), corner()).prop_map(
-        |(b, h, [q_len, kv_len], limit, mut ids, mut rows, table, (q, height), (kv, width))| {
+    // rows of it are shifted copies
+    let grid =
+        elements(GRID).prop_map(|row| (0..GRID * GRID).map(|at| row[(at + at / GRID * 5) % GRID]).collect::<Vec<_>>());
+    let tables = (elements(8), grid);
+    (0i64..2, 0i64..3, [1i64..24, 1i64..24], element(), ids, elements(24), tables, corner(), corner()).prop_map(
+        |(b, h, [q_len, kv_len], limit, mut ids, mut rows, (table, grid), (q, height), (kv, width))| {
             ids.truncate(kv_len as usize);
             rows.truncate(q_len as usize);
             let (q, kv) = (q % q_len, kv % kv_len);
             let queries = [q, (q + height).min(q_len - 1)];
             let keys = [kv, (kv + width).min(kv_len - 1)];
-            Place { b, h, q_len, kv_len, limit, ids, rows, table, queries, keys, ..Place::default() }
+            Place { b, h, q_len, kv_len, limit, ids, rows, table, grid, queries, keys, ..Place::default() }
         },
     )
 }

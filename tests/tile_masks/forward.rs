@@ -1,36 +1,11 @@
-//! Masks that are more than bounds, in both schedules, which ask of 32 tiles of keys at a time what the mask leaves of them: on a
-//! simulated GPU, against the oracle.
+//! The forward kernels of both schedules.
 
 use attn::sim::{FaultKind, SimDevice, SimError, SimOptions};
 use attn::testing::{Case, Comparison, ElementType, KernelShape, Shape, Target, Tolerance, generated_kernels};
-use attn::{Attention, DType, Definition, Device, Error, Output, Tensor};
+use attn::{Attention, DType, Device, Error, Output, Tensor};
 use rayon::prelude::*;
 
-/// Each with parameters that it may read: integers rise along their last axis, as ids of documents do.
-const MASKS: &[&str] = &[
-    "document(ids)",
-    "document(ids) & causal",
-    "|b, h, q, kv| ids[b, q] != ids[b, kv] && q != kv",
-    "|b, h, q, kv| abs(q - kv) < 70 && (q - kv) % 3 == 0",
-    "|b, h, q, kv| q / 48 == kv / 48",
-    "|b, h, q, kv| abs(q / 16 - kv / 16) <= 1 && abs(q % 16 - kv % 16) <= 2",
-    "|b, h, q, kv| q < 3 || kv < 5 || abs(q - kv) <= 20",
-    "|b, h, q, kv| kv < 4 || kv >= kv_len - 4 + h",
-    "|b, h, q, kv| rows[h, q] % 4 == kv / 32 % 4",
-    "|b, h, q, kv| kv % 64 < 0 || q < 0",
-];
-
-/// Few queries and so many keys that the first 32 tiles are not all; several tiles of both; one query.
-const SHAPES: [Shape; 3] = [
-    Shape { batch: 1, heads: 1, kv_heads: 1, q_len: 5, kv_len: 2500, head_dim: 16, value_dim: 16 },
-    Shape { batch: 2, heads: 2, kv_heads: 1, q_len: 150, kv_len: 170, head_dim: 16, value_dim: 16 },
-    Shape { batch: 2, heads: 1, kv_heads: 1, q_len: 1, kv_len: 140, head_dim: 16, value_dim: 16 },
-];
-
-fn definition(mask: &str, rest: &str) -> Definition {
-    let text = format!("struct Masked {{ ids: i32[b, kv], rows: i32[h, q], {rest} mask: {mask} }}");
-    attn::compile_one(&text).unwrap_or_else(|errors| panic!("{}", errors.render(&text, "mask.attn")))
-}
+use crate::{MASKS, SHAPES, definition};
 
 fn forward(attention: &Attention, case: &Case) -> Output {
     try_forward(attention, case).unwrap()
