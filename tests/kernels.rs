@@ -34,10 +34,14 @@ fn shape() -> KernelShape {
     KernelShape::new(ElementType::Bf16, 128, 128).expect("a shape of the kernels")
 }
 
-/// A variant of the gallery; `live-keys` is a row of counted keys: a document mask has no closed form.
+/// A variant of the gallery; `query-gate` has a sum by query, `live-keys` is a row of counted keys: a document mask has no closed form.
 fn variant(name: &str) -> Definition {
     let find = |name| (gallery::find(name).expect("a variant of the gallery").definition)();
     match name {
+        "query-gate" => {
+            let text = "struct Gated { gate: f32[q], score: |s, b, h, q, kv| s * gate[q] }";
+            attn::compile_one(text).unwrap_or_else(|errors| panic!("{}", errors.render(text, "gated.attn")))
+        }
         "live-keys" => find("relu").with_mask("document(documents)").expect("a mask"),
         _ => find(name).clone(),
     }
@@ -116,10 +120,11 @@ fn the_shared_machinery_once() {
         let found = kernels.backward.iter().find(|kernel| kernel.entry == entry).expect("dk and dv apart");
         texts.push((format!("machinery_{}_f32", &entry["attn_".len()..]), found.source.clone()));
     }
-    // and where they do not fit the registers of one on Hopper, each gradient has a kernel
+    // and where they do not fit the registers of one on Hopper, dv has a kernel; sums by query leave each gradient one
     let shape = KernelShape::new(ElementType::Bf16, 256, 256).expect("a shape of the kernels");
-    let kernels = generated_kernels(&variant("softcap"), shape, Target::Sm90a).expect("softcap");
-    for entry in ["attn_backward_v", "attn_backward_q"] {
+    let wide = [("softcap", "attn_backward_kq"), ("softcap", "attn_backward_v"), ("query-gate", "attn_backward_q")];
+    for (name, entry) in wide {
+        let kernels = generated_kernels(&variant(name), shape, Target::Sm90a).expect(name);
         let found = kernels.backward.iter().find(|kernel| kernel.entry == entry).expect("a gradient a kernel");
         texts.push((format!("machinery_{}_hopper", &entry["attn_".len()..]), found.source.clone()));
     }
