@@ -390,7 +390,7 @@ const WIDE_MISTAKES: [Mistake; 5] = [
 
 #[test]
 fn mistakes_are_found() {
-    find_mistakes("attn_backward", 64, 6, &MISTAKES);
+    find_mistakes("attn_backward", 64, 3, &MISTAKES);
     find_mistakes("attn_backward_kq", 136, 2, &WIDE_MISTAKES);
 }
 

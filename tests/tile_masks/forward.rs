@@ -162,7 +162,7 @@ fn mistakes_are_found() {
                 Err(other) => panic!("{text}: {other}"),
                 Ok(output) => (output.output.to_bytes().unwrap() != right).then_some(None),
             };
-            let found: Vec<_> = (0..4).filter_map(found).collect();
+            let found: Vec<_> = (0..4).find_map(found).into_iter().collect();
             let is_found = !found.is_empty() && found.iter().all(|outcome| expected.contains(outcome));
             (!is_found).then(|| format!("without {text}: {found:?}"))
         })

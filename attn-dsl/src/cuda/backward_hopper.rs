@@ -225,9 +225,9 @@ fn main_kernel(
         inline_queries => queries.inline,
         weight_columns,
         gradient_columns,
-        // weights leave for dv before gradients are computed, where the registers are enough for both: not for masks that are
-        // tested pair by pair, nor for tiles of 128 queries
-        early_weights => !tiles.dq_by_rows && !pairs_masked,
+        // weights leave for dv before gradients are computed, where the registers are enough for both: not where every pair is
+        // tested, nor for tiles of 128 queries
+        early_weights => !tiles.dq_by_rows && (!pairs_masked || tile_mask.is_some()),
         dq_by_rows => tiles.dq_by_rows,
         wide => !tiles.with_values,
         two_rounds => tiles.dq_parts > 2,

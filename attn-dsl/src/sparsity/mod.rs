@@ -13,7 +13,8 @@
 //! Positions and lengths are below 2^24; parameters are as large as an i32 gets. Where the mask's own arithmetic could wrap, the
 //! range of what goes into it is tested, and a tile beyond it is partial.
 //!
-//! Invariant: a tile with a live pair has `may_live`; a tile with `all_live` has no dead pair. Positions past the ends of a
+//! Invariant: a tile with a live pair has `may_live`, and so has every tile that has a tile with `may_live` as a part; a tile with
+//! `all_live` has no dead pair. Positions past the ends of a
 //! sequence are not the mask's business: a tile ends where its sequence does.
 
 mod atom;

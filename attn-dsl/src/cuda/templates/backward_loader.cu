@@ -27,16 +27,22 @@
                     mbarrier_wait(work_empty, parity);
                     store_work(work_slot, work);
                     mbarrier_arrive(work_full);
-                    if (kv_head >= 0) {
-                        const int kv_begin = work.kv_tile * BLOCK_KV;
-                        mbarrier_wait(kv_empty, parity);
-                        mbarrier_arrive_expect(kv_full, K_TILE_BYTES + V_TILE_BYTES);
-                        for (int c = 0; c < K_CHUNKS; ++c) tensor_load(k_tile + c * KV_CHUNK_BYTES, @{ k_map }, kv_full, c * CHUNK_COLUMNS, kv_begin, kv_head, @{ map_batch }, EVICT_FIRST);
-                        for (int c = 0; c < chunks(VALUE_DIM); ++c) tensor_load(v_tile + c * KV_CHUNK_BYTES, @{ v_map }, kv_full, c * CHUNK_COLUMNS, kv_begin, kv_head, @{ map_batch }, EVICT_FIRST);
-                    }
                 }
                 __syncwarp();
                 if (kv_head < 0) break;
+                auto load_keys = [&] {   // one lane
+                    const int kv_begin = work.kv_tile * BLOCK_KV;
+                    mbarrier_wait(kv_empty, parity);
+                    mbarrier_arrive_expect(kv_full, K_TILE_BYTES + V_TILE_BYTES);
+                    for (int c = 0; c < K_CHUNKS; ++c) tensor_load(k_tile + c * KV_CHUNK_BYTES, @{ k_map }, kv_full, c * CHUNK_COLUMNS, kv_begin, kv_head, @{ map_batch }, EVICT_FIRST);
+                    for (int c = 0; c < chunks(VALUE_DIM); ++c) tensor_load(v_tile + c * KV_CHUNK_BYTES, @{ v_map }, kv_full, c * CHUNK_COLUMNS, kv_begin, kv_head, @{ map_batch }, EVICT_FIRST);
+                };
+                //% if tile_mask
+                bool keys_loaded = false;   // after the first tile of queries is found: consumers are at the work before
+                //% else
+                if (elect_one()) load_keys();
+                __syncwarp();
+                //% endif
                 for (int head = kv_head * arguments.group; head < (kv_head + 1) * arguments.group; ++head) {
                     const Tile tile = load_tile_values(arguments, batch, head@{ lengths });
                     const QueryTiles tiles = query_tiles_of(live_queries_of_tile(arguments, tile, work.kv_tile));
@@ -61,9 +67,12 @@
                     };
                     //% if tile_mask
                     LiveTiles seen = none_seen(tiles.last);
-                    WalkedTile walked = {-1, false, false};   // the one found last: others are told when it is known whether another follows
+                    WalkedTile walked = {-1};   // the one found last: others are told when it is known whether another follows
                     for (int from = tiles.last - 1; !walked.last; --from) {
                         from = next_live(arguments, tile, seen, work.kv_tile, from, tiles.first);
+                        if (!keys_loaded && elect_one()) load_keys();
+                        __syncwarp();
+                        keys_loaded = true;
                         walked.last = from < 0;
                         const int q_tile = walked.tile;
                         if ((q_tile >= 0 || walked.last) && elect_one()) {
@@ -73,7 +82,7 @@
                         __syncwarp();
                         if (q_tile >= 0 || walked.last) advance(walk_place, WALK_STAGES);
                         if (q_tile >= 0) advance(place, STAGES);
-                        if (from >= 0) walked.tile = from, walked.full = is_full(seen, from);
+                        if (from >= 0) walked.tile = from, walked.full = is_full(seen, from)@{ ", walked.before = before_of(seen, from)" if finds_before else "" };
                     }
                     //% else
                     for (int q_tile = tiles.last - 1; q_tile >= tiles.first; --q_tile) {

@@ -28,12 +28,12 @@
                     //% endif
                     const i64 first_tile = @{ "(i64)head * (arguments.total_q / BLOCK_Q + arguments.sequences) + work.q_start / BLOCK_Q + work.batch" if packed else "((i64)work.batch * arguments.heads + head) * q_tiles" };
                     //% if skips
-                    for (WalkedTile walked = {0, false, false}; !walked.last;) {
+                    for (WalkedTile walked = {}; !walked.last;) {
                         walked = take_walked(walk, walk_place);
                         const int q_tile = walked.tile;
                         if (q_tile < 0) break;
                         //% if deterministic
-                        const int before = tile_before(arguments, tile, q_tile, work.kv_tile);
+                        const int before = walked.before == NEIGHBOUR ? work.kv_tile - 1 : walked.before == NONE ? -1 : tile_before(arguments, tile, q_tile, work.kv_tile - 1);
                         //% endif
                     //% else
                     for (int q_tile = tiles.last - 1; q_tile >= tiles.first; --q_tile) {
