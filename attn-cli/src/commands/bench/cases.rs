@@ -1,8 +1,8 @@
 //! What is timed: variants, shapes, and how many operations they are.
 //!
 //! Sizes follow the FlashAttention papers: 16384 tokens over batch and length, 2048 features over heads. So does the count of
-//! operations: 4 b h s^2 d forward, half of it where causal, the window's pairs where there is one, those of the sequences where a
-//! batch is packed, 2.5 times that backward.
+//! operations: 4 b h s^2 d forward, half of it where causal, the window's pairs where there is one, those of the documents or sequences
+//! where there are some, 2.5 times that backward.
 //! `attn plot bench` says so under its pictures (`notes` in `plot/bench/chart.rs`).
 
 use attn::DType;
@@ -19,12 +19,22 @@ pub(super) struct Workload {
     causal: bool,
     /// How many keys a query sees at most.
     window: Option<usize>,
+    /// How many documents of one length each entry of the batch has, told apart by the mask.
+    documents: usize,
     /// How many sequences each entry of the batch packs.
     sequences: Option<usize>,
 }
 
 const fn workload(name: &'static str, entry: &'static str, causal: bool) -> Workload {
-    Workload { name, entry, mask: if causal { Some("causal") } else { None }, causal, window: None, sequences: None }
+    Workload {
+        name,
+        entry,
+        mask: if causal { Some("causal") } else { None },
+        causal,
+        window: None,
+        documents: 1,
+        sequences: None,
+    }
 }
 
 pub(super) const WORKLOADS: [Workload; 13] = [
@@ -38,8 +48,8 @@ pub(super) const WORKLOADS: [Workload; 13] = [
     workload("softcap-causal", "softcap", true),
     workload("t5bias-causal", "t5bias", true),
     Workload { window: Some(1024), mask: None, ..workload("window1024", "sliding-window", true) },
-    workload("document8", "document", false),
-    Workload { mask: Some("document(ids) & causal"), ..workload("document8-causal", "document", true) },
+    Workload { documents: 8, ..workload("document8", "document", false) },
+    Workload { documents: 8, mask: Some("document(ids) & causal"), ..workload("document8-causal", "document", true) },
     Workload { sequences: Some(64), ..workload("packed64-causal", "softmax", true) },
 ];
 
@@ -150,7 +160,7 @@ pub(super) fn shapes(gpu: bool, quick: bool) -> Vec<Shape> {
 /// The operations that a pass counts as, whatever the kernels really do.
 pub(super) fn flops(shape: &Shape, workload: &Workload, pass: Pass) -> f64 {
     let pairs_of = |length: usize| {
-        let all = (length * length) as f64;
+        let all = (length * length) as f64 / workload.documents as f64;
         match workload.window.map(|window| window.min(length)) {
             Some(window) => (window * (length - window)) as f64 + (window * window) as f64 / 2.0,
             None if workload.causal => all / 2.0,
@@ -174,7 +184,8 @@ mod tests {
         let all = 4.0 * 4.0 * 16.0 * 4096.0 * 4096.0 * 128.0;
         assert_eq!(of("softmax", Pass::Forward), all);
         assert_eq!(of("softmax-causal", Pass::Forward), all / 2.0);
-        assert_eq!(of("document8", Pass::Backward), 2.5 * all);
+        assert_eq!(of("document8", Pass::Backward), 2.5 * all / 8.0);
+        assert_eq!(of("document8-causal", Pass::Forward), all / 16.0);
         let window = (1024.0 * 3072.0 + 1024.0 * 512.0) / (4096.0 * 4096.0);
         assert_eq!(of("window1024", Pass::Forward), all * window);
         let squares: usize = sequence_lengths(64, 4096).iter().map(|length| length * length).sum();
