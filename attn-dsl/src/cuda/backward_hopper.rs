@@ -166,8 +166,8 @@ fn main_kernel(
         tables.iter().map(|table| Argument::Parameter(table.parameter())).filter(|member| !rows.contains(member)),
     );
     members.extend(rows);
-    let ranges = tile_mask.map(|mask| mask.ranges(&variant.graph)).unwrap_or_default();
-    members.extend(ranges.iter().map(|&(parameter, axis)| Argument::Extremes(parameter, axis)));
+    let mut functions = String::new();
+    let ranges = TileMask::add(tile_mask, &values, &mut members, &mut functions);
     members.extend(variant.head_members(Length::KeyHeadGroup));
     let is_column = |sum: &&Gradient| sum.kind == GradientKind::Column;
     let by_position = |id: ParameterId| sums_by_position(variant.definition().parameter(id));
@@ -179,7 +179,6 @@ fn main_kernel(
     let queries = Columns::of(&values, Place::Query, "stage", "");
     let is_split = pairs.is_split();
     let (weight, gradient) = pairs.functions(variant, &values);
-    let mut functions = tile_mask.map(|mask| mask.function(&values)).unwrap_or_default();
     functions.push_str(&weight);
     functions.push_str(&gradient);
     let (mut weight_columns, mut gradient_columns) = (queries.snippet.clone(), queries.snippet.clone());

@@ -212,9 +212,24 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         }
     };
 
-    let ranges = tile_mask.as_ref().map(|mask| mask.ranges(&variant.graph)).unwrap_or_default();
+    let mut members: Vec<Argument> = match &schedule {
+        Schedule::Portable(..) => {
+            [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::Output].map(Argument::Tensor).to_vec()
+        }
+        Schedule::Hopper(planned) => {
+            let mut members = sequence_maps::arguments(variant, &hopper::tensors(planned));
+            members.push(Argument::WorksTaken);
+            members.extend(variant.head_members(Length::HeadGroup));
+            members
+        }
+    };
+    members.extend(pass.saved.iter().map(|saved| Argument::Rows(RowArray::Saved(*saved))));
+    if variant.counts_live_keys() {
+        members.push(Argument::Rows(RowArray::LiveKeys));
+    }
+    let mut functions = String::new();
+    let ranges = TileMask::add(tile_mask.as_ref(), &values, &mut members, &mut functions);
     let relative_fields = values.count(Place::Relative);
-    let mut functions = tile_mask.as_ref().map(|mask| mask.function(&values)).unwrap_or_default();
     let positions = terms.and_then(|terms| terms.positions);
     let biases = [
         (row_bias, Place::Query, "row_bias", positions.map(|[of_row, _]| of_row)),
@@ -273,25 +288,6 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         functions.push_str(relative::NEXT_TABLE);
     }
 
-    let mut members: Vec<Argument> = match &schedule {
-        Schedule::Portable(..) => {
-            [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::Output].map(Argument::Tensor).to_vec()
-        }
-        Schedule::Hopper(planned) => {
-            let mut members = sequence_maps::arguments(variant, &hopper::tensors(planned));
-            members.push(Argument::WorksTaken);
-            if !variant.shape.is_packed() {
-                members.push(Argument::Length(Length::Batches));
-            }
-            members.push(Argument::Length(Length::HeadGroup));
-            members
-        }
-    };
-    members.extend(pass.saved.iter().map(|saved| Argument::Rows(RowArray::Saved(*saved))));
-    if variant.counts_live_keys() {
-        members.push(Argument::Rows(RowArray::LiveKeys));
-    }
-    members.extend(ranges.iter().map(|&(parameter, axis)| Argument::Extremes(parameter, axis)));
     let mut roots = vec![pass.pair];
     roots.extend(pass.normalizer.iter().chain(&floor));
     members.extend(variant.common_arguments(&roots));

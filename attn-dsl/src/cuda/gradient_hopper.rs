@@ -142,8 +142,8 @@ fn kernels_of(
     let tensors = tensors(&words, &tiles, want_ds);
     let mut members = sequence_maps::arguments(variant, &tensors);
     members.push(Argument::WorksTaken);
-    let ranges = tile_mask.map(|mask| mask.ranges(&variant.graph)).unwrap_or_default();
-    members.extend(ranges.iter().map(|&(parameter, axis)| Argument::Extremes(parameter, axis)));
+    let mut functions = String::new();
+    let ranges = TileMask::add(tile_mask, &values, &mut members, &mut functions);
     members.extend(sums.iter().map(|sum| Argument::Partial(sum.parameter)));
     members.extend(rows);
     let group = if of_keys { Length::KeyHeadGroup } else { Length::HeadGroup };
@@ -154,7 +154,6 @@ fn kernels_of(
         members.push(Argument::Length(if of_keys { Length::MaxSeqlenKv } else { Length::MaxSeqlenQ }));
     }
 
-    let mut functions = tile_mask.map(|mask| mask.function(&values)).unwrap_or_default();
     if want_ds {
         functions.push_str(&pair_part(variant, &values, &pair));
         functions.push_str(&scale_function(variant, &values));

@@ -222,7 +222,7 @@ impl TileMask {
     }
 
     /// `live_tile`: whether a tile may have a live pair, and whether all of its pairs are live.
-    pub(crate) fn function(&self, values: &Values<'_>) -> String {
+    fn function(&self, values: &Values<'_>) -> String {
         let ends = [
             (Input::FirstQuery, "q_first"),
             (Input::LastQuery, "q_last"),

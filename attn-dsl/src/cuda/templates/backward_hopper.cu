@@ -379,6 +379,40 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 }
             };
             //% endif
+            //% if not wide
+            auto pack_weights = [&](const float (&s)[BLOCK_Q / 2]) {
+#pragma unroll
+                for (int i = 0; i < BLOCK_Q / 4; ++i) p_packed[i] = pack(s[2 * i], s[2 * i + 1]);
+            };
+            //% endif
+            auto store_ds = [&](const float (&dp)[BLOCK_Q / 2]) {   // as a tile of queries
+                //% if tables
+                mbarrier_wait(ds_empty + 8 * place.stage, place.parity ^ 1);
+                //% endif
+#pragma unroll
+                for (int i = 0; i < BLOCK_Q / 4; ++i) ds_packed[i] = pack(dp[2 * i], dp[2 * i + 1]);
+                //% if wide
+                // the other has used the tile before: this one's last part of dq left after the other's last but one
+                //% endif
+#pragma unroll
+                for (int i = 0; i < BLOCK_Q / 16; ++i) {
+                    const u32 matrices[4] = {ds_packed[4 * i], ds_packed[4 * i + 1], ds_packed[4 * i + 2], ds_packed[4 * i + 3]};
+                    store_matrix_x4_transposed(tile_address(@{ "ds_ring" if wide else "ds_tile" }, Q_CHUNK_BYTES, i * 16 + lane / 16 * 8 + lane % 8, warp_row + lane / 8 % 2 * 8), matrices);
+                }
+                publish_shared();
+                //% if tables
+                __syncwarp();
+                if (lane == 0) mbarrier_arrive(ds_full + 8 * place.stage);
+                //% endif
+            };
+
+            auto compute_scores = [&](float (&s)[BLOCK_Q / 2]) {
+                mbarrier_wait(q_full + 8 * place.stage, place.parity);
+                //% if wide
+                forget(s);
+                //% endif
+                issue_scores(s, place.stage);
+            };
             //% if wide
             //% include "backward_wide_step"
             //% else

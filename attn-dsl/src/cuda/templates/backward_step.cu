@@ -1,29 +1,3 @@
-            auto pack_weights = [&](const float (&s)[BLOCK_Q / 2]) {
-#pragma unroll
-                for (int i = 0; i < BLOCK_Q / 4; ++i) p_packed[i] = pack(s[2 * i], s[2 * i + 1]);
-            };
-            auto store_ds = [&](const float (&dp)[BLOCK_Q / 2]) {   // as a tile of queries
-                //% if tables
-                mbarrier_wait(ds_empty + 8 * place.stage, place.parity ^ 1);
-                //% endif
-#pragma unroll
-                for (int i = 0; i < BLOCK_Q / 4; ++i) ds_packed[i] = pack(dp[2 * i], dp[2 * i + 1]);
-#pragma unroll
-                for (int i = 0; i < BLOCK_Q / 16; ++i) {
-                    const u32 matrices[4] = {ds_packed[4 * i], ds_packed[4 * i + 1], ds_packed[4 * i + 2], ds_packed[4 * i + 3]};
-                    store_matrix_x4_transposed(tile_address(ds_tile, Q_CHUNK_BYTES, i * 16 + lane / 16 * 8 + lane % 8, warp_row + lane / 8 % 2 * 8), matrices);
-                }
-                publish_shared();
-                //% if tables
-                __syncwarp();
-                if (lane == 0) mbarrier_arrive(ds_full + 8 * place.stage);
-                //% endif
-            };
-
-            auto compute_scores = [&](float (&s)[BLOCK_Q / 2]) {
-                mbarrier_wait(q_full + 8 * place.stage, place.parity);
-                issue_scores(s, place.stage);
-            };
             float s[BLOCK_Q / 2];
             // the scores of the next tile are computed while this one's gradients leave
             auto step = [&](auto after) {

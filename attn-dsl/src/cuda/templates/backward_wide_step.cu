@@ -1,20 +1,3 @@
-            auto store_ds = [&](const float (&dp)[BLOCK_Q / 2]) {   // as a tile of queries
-#pragma unroll
-                for (int i = 0; i < BLOCK_Q / 4; ++i) ds_packed[i] = pack(dp[2 * i], dp[2 * i + 1]);
-                // the other has used the tile before: this one's last part of dq left after the other's last but one
-#pragma unroll
-                for (int i = 0; i < BLOCK_Q / 16; ++i) {
-                    const u32 matrices[4] = {ds_packed[4 * i], ds_packed[4 * i + 1], ds_packed[4 * i + 2], ds_packed[4 * i + 3]};
-                    store_matrix_x4_transposed(tile_address(ds_ring, Q_CHUNK_BYTES, i * 16 + lane / 16 * 8 + lane % 8, warp_row + lane / 8 % 2 * 8), matrices);
-                }
-                publish_shared();
-            };
-
-            auto compute_scores = [&](float (&s)[BLOCK_Q / 2]) {
-                mbarrier_wait(q_full + 8 * place.stage, place.parity);
-                forget(s);
-                issue_scores(s, place.stage);
-            };
             float s[BLOCK_Q / 2];
             auto step = [&](auto after) {
                 const int stage = place.stage;
