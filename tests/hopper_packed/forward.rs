@@ -1,15 +1,11 @@
-//! Packed batches in the Hopper schedule, on the simulated GPU: boxes of tensor maps end with their sequence, whatever the next one
-//! holds; blocks take tile after tile of sequences; a map that is not released or not acquired is found.
+//! The forward pass: nothing of a neighbouring sequence, the same whoever computes what, and planted mistakes.
 
 use attn::sim::{FaultKind, SimDevice, SimError, SimOptions};
 use attn::testing::{Arguments, Case, ElementType, KernelShape, Shape, Target, generated_kernels};
-use attn::{Attention, DType, Definition, Device, Error, Output, Tensor};
+use attn::{Attention, DType, Definition, Device, Error, Output};
 use rayon::prelude::*;
 
-/// One query, none of both and of either, tiles that are not whole, more than a tile.
-const SEQUENCES: &[[usize; 2]] = &[[1, 1], [0, 0], [17, 40], [5, 0], [0, 9], [129, 140], [1, 33], [64, 128]];
-/// Those that hold NaN: in front of, between and behind others.
-const POISONED: [usize; 2] = [2, 6];
+use super::{POISONED, SEQUENCES, of_sequence, poisoned, variant};
 
 /// Weights of every class, values by key and by distance.
 const VARIANTS: [&str; 5] = [
@@ -19,10 +15,6 @@ const VARIANTS: [&str; 5] = [
     "struct Alibi { slope: f32[h], score: |s, b, h, q, kv| s - slope[h] * abs(q + kv_len - q_len - kv), mask: causal }",
     "struct Sink { sink: f32[h], score: |s| s, normalizer: sum + exp(sink[h]), mask: causal }",
 ];
-
-fn variant(text: &str) -> Definition {
-    attn::compile_one(text).unwrap_or_else(|errors| panic!("{}", errors.render(text, "packed.attn")))
-}
 
 fn case(heads: usize) -> Case {
     let shape = Shape { batch: 0, heads, kv_heads: 1, q_len: 0, kv_len: 0, head_dim: 64, value_dim: 64 };
@@ -39,21 +31,9 @@ fn forward(definition: &Definition, arguments: &Arguments, options: SimOptions) 
 }
 
 /// The rows of a sequence, and the statistic's.
-fn of_sequence(output: &Output, sequence: usize) -> Vec<f64> {
-    let start: usize = SEQUENCES[..sequence].iter().map(|[queries, _]| queries).sum();
+fn rows_of(output: &Output, sequence: usize) -> Vec<f64> {
     let tensors = [Some(&output.output), output.statistic.as_ref()];
-    let rows = |tensor: &Tensor| tensor.narrow(2, start, SEQUENCES[sequence][0]).unwrap().to_f64_vec().unwrap();
-    tensors.into_iter().flatten().flat_map(rows).collect()
-}
-
-/// The same tensor, NaN in the rows of some sequences.
-fn poisoned(tensor: &Tensor, side: usize) -> Tensor {
-    let (rows, columns) = (tensor.shape()[2], tensor.shape()[3]);
-    let start = |sequence: usize| SEQUENCES[..sequence].iter().map(|lengths| lengths[side]).sum::<usize>();
-    let within = |row: usize| POISONED.iter().any(|&poison| (start(poison)..start(poison + 1)).contains(&row));
-    let values = tensor.to_f64_vec().unwrap().into_iter().enumerate();
-    let values = values.map(|(at, value)| if within(at / columns % rows) { f64::NAN } else { value });
-    Tensor::from_f64(tensor.dtype(), tensor.shape(), &values.collect::<Vec<_>>()).unwrap()
+    tensors.into_iter().flatten().flat_map(|tensor| of_sequence(tensor, 0, sequence)).collect()
 }
 
 #[test]
@@ -68,7 +48,7 @@ fn nothing_leaks_from_a_neighbouring_sequence() {
         let [expected, found] =
             [(&clean, 1), (&arguments, 2)].map(|(all, seed)| forward(&definition, all, SimOptions::new(seed)).unwrap());
         (0..SEQUENCES.len()).for_each(|sequence| {
-            let (own, rows) = (of_sequence(&expected, sequence), of_sequence(&found, sequence));
+            let (own, rows) = (rows_of(&expected, sequence), rows_of(&found, sequence));
             let is_poisoned = POISONED.contains(&sequence);
             assert_eq!(own == rows, !is_poisoned, "{}, sequence {sequence}", definition.name);
         });

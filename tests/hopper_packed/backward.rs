@@ -1,5 +1,4 @@
-//! The backward pass of packed batches in the Hopper schedule, on the simulated GPU: against the oracle, and that nothing of a
-//! neighbouring sequence reaches a gradient.
+//! The backward pass: against the oracle, nothing of a neighbouring sequence in a gradient, and planted mistakes.
 //!
 //! Invariant: every kernel of dq, dk and dv here is one of the Hopper schedule.
 
@@ -10,10 +9,7 @@ use attn::testing::{Arguments, Case, ElementType, KernelShape, Shape, Target, ch
 use attn::{Attention, DType, Definition, Device, Error, Gradients, Tensor};
 use rayon::prelude::*;
 
-/// One token, none of both and of either, tiles that are not whole, more than a tile.
-const SEQUENCES: &[[usize; 2]] = &[[1, 1], [0, 0], [17, 40], [5, 0], [0, 9], [129, 140], [70, 33]];
-/// Those that hold NaN: in front of, between and behind others.
-const POISONED: [usize; 2] = [2, 5];
+use super::{POISONED, SEQUENCES, of_sequence, poisoned, variant};
 
 /// Weights of every class, and gradients of parameters by every rule: tables by distance, of keys, of queries, of rows and of heads.
 const VARIANTS: [&str; 9] = [
@@ -27,10 +23,6 @@ const VARIANTS: [&str; 9] = [
     "struct Documents { const ids: i32[b, kv], sink: f32, score: |s| s, normalizer: sum + exp(sink), mask: document(ids) & causal }",
     "struct Rows { row: f32[b, q], both: f32[h], score: |s, b, h, q, kv| s * row[b, q], normalizer: sum + exp(both[h]) }",
 ];
-
-fn variant(text: &str) -> Definition {
-    attn::compile_one(text).unwrap_or_else(|errors| panic!("{}", errors.render(text, "packed.attn")))
-}
 
 fn case(head_dim: usize, kv_heads: usize) -> Case {
     let shape = Shape { batch: 0, heads: 2, kv_heads, q_len: 0, kv_len: 0, head_dim, value_dim: head_dim };
@@ -74,23 +66,8 @@ fn gradients(definition: &Definition, arguments: &Arguments, options: SimOptions
     Ok([q, k, v])
 }
 
-/// The rows of a sequence.
-fn of_sequence([q, k, v]: &[Tensor; 3], sequence: usize) -> Vec<f64> {
-    let rows = |tensor: &Tensor, side: usize| {
-        let start: usize = SEQUENCES[..sequence].iter().map(|lengths| lengths[side]).sum();
-        tensor.narrow(2, start, SEQUENCES[sequence][side]).unwrap().to_f64_vec().unwrap()
-    };
-    [rows(q, 0), rows(k, 1), rows(v, 1)].concat()
-}
-
-/// The same tensor, NaN in the rows of some sequences.
-fn poisoned(tensor: &Tensor, side: usize) -> Tensor {
-    let (rows, columns) = (tensor.shape()[2], tensor.shape()[3]);
-    let start = |sequence: usize| SEQUENCES[..sequence].iter().map(|lengths| lengths[side]).sum::<usize>();
-    let within = |row: usize| POISONED.iter().any(|&poison| (start(poison)..start(poison + 1)).contains(&row));
-    let values = tensor.to_f64_vec().unwrap().into_iter().enumerate();
-    let values = values.map(|(at, value)| if within(at / columns % rows) { f64::NAN } else { value });
-    Tensor::from_f64(tensor.dtype(), tensor.shape(), &values.collect::<Vec<_>>()).unwrap()
+fn rows_of([q, k, v]: &[Tensor; 3], sequence: usize) -> Vec<f64> {
+    [of_sequence(q, 0, sequence), of_sequence(k, 1, sequence), of_sequence(v, 1, sequence)].concat()
 }
 
 #[test]
@@ -106,7 +83,7 @@ fn nothing_leaks_from_a_neighbouring_sequence() {
         let [expected, found] = [(&clean, 1), (&arguments, 2)]
             .map(|(all, seed)| gradients(&definition, all, SimOptions::new(seed)).unwrap());
         (0..SEQUENCES.len()).for_each(|sequence| {
-            let (own, rows) = (of_sequence(&expected, sequence), of_sequence(&found, sequence));
+            let (own, rows) = (rows_of(&expected, sequence), rows_of(&found, sequence));
             let is_poisoned = POISONED.contains(&sequence);
             assert_eq!(own == rows, !is_poisoned, "{}, sequence {sequence}", definition.name);
         });
