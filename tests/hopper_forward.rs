@@ -131,3 +131,33 @@ fn largest_weights_of_plain_exponents() {
     }
     check(cases);
 }
+
+/// A query with a NaN has an output of NaN, whatever the sizes of the weights beside it, and no other query has.
+#[test]
+fn a_nan_is_not_lost() {
+    let texts = [
+        "struct Softmax { score: |s| s }",
+        "struct Sink { sink: f32[h], score: |s| s, normalizer: sum + exp(sink[h]), mask: causal }",
+        "struct SmallSigmoid { score: |s| s - 9.0, activation: sigmoid, normalizer: none }",
+        "struct Sigmoid { score: |s| s, activation: sigmoid, normalizer: none }",
+    ];
+    texts.par_iter().for_each(|text| {
+        let definition = variant(text);
+        let case = Case { shape: shape(70, 150, 64), dtype: DType::BF16, strided: false, seed: 3, ..Case::default() };
+        let arguments = case.arguments(&definition).unwrap();
+        let device = Device::Sim(SimDevice::new(SimOptions::new(2)));
+        let (poisoned, dim) = (33, case.shape.head_dim);
+        let values = arguments.q.to_f64_vec().unwrap().into_iter().enumerate();
+        let values: Vec<f64> =
+            values.map(|(at, value)| if at == poisoned * dim + 5 { f64::NAN } else { value }).collect();
+        let q = Tensor::from_f64(case.dtype, arguments.q.shape(), &values).unwrap();
+        let [q, k, v] = [&q, &arguments.k, &arguments.v].map(|tensor| tensor.to_device(&device).unwrap());
+        let parameters = arguments.parameters.to_device(&device).unwrap();
+        let output = attn::Attention::new(&definition, &device).unwrap().forward(&q, &k, &v, &parameters).unwrap();
+        let rows = output.to_host().unwrap().output.to_f64_vec().unwrap();
+        for (row, values) in rows.chunks_exact(dim).enumerate() {
+            let lost = values.iter().filter(|value| value.is_nan() != (row == poisoned)).count();
+            assert_eq!(lost, 0, "{text}: query {row}");
+        }
+    });
+}

@@ -119,7 +119,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
 #pragma unroll
         for (int i = 0; i < BLOCK_KV / 4; ++i) weights[i] = pack(fmaf(-s[2 * i], s[2 * i], s[2 * i]), fmaf(-s[2 * i + 1], s[2 * i + 1], s[2 * i + 1]));
         if (!small) {   // up to there y - y^2 is as good as the rounding to @{ dtype }, beyond a reciprocal is needed
-            auto exact = [](float y) { y = fminf(y, 16777216.f); return y * reciprocal_approx(1.f + y); };
+            auto exact = [](float y) { y = y > 16777216.f ? 16777216.f : y; return y * reciprocal_approx(1.f + y); };   // a NaN stays one
 #pragma unroll
             for (int i = 0; i < BLOCK_KV / 4; ++i) weights[i] = pack(exact(s[2 * i]), exact(s[2 * i + 1]));
         }
