@@ -37,7 +37,8 @@ pub(crate) const VARIANTS: &[(&str, &str)] = &[
     ("gelu", "activation: gelu, normalizer: none"),
     ("softplus", "activation: softplus, normalizer: sum"),
     ("elu", "activation: elu_plus_one, normalizer: sum"),
-    ("exp_none", "score: |s| s - 3, activation: exp, normalizer: none"),
+    // bounded, so that f16 holds the sums of its weights
+    ("exp_none", "score: |s| 6.0 * tanh(s / 6.0) - 3, activation: exp, normalizer: none"),
     ("euclid", "activation: exp, normalizer: sqrt(sum_squares)"),
     ("sigmoid_squares", "activation: sigmoid, normalizer: sqrt(sum_squares) + 1"),
     ("largest", "activation: exp, normalizer: max"),
