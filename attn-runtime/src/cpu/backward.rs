@@ -86,6 +86,7 @@ fn prepare(context: &Context<'_>, call: &BackwardCall, output_grad: HeadRows<'_>
             SavedRow::Reduction(Reduction::Sum) => rows.sum = values,
             SavedRow::Reduction(Reduction::Max) => rows.max = values,
             SavedRow::Reduction(Reduction::SumSquares) => rows.sum_squares = values,
+            SavedRow::Row(_) => unreachable!("refused before"),
             SavedRow::ArgMax => rows.arg_max = values.into_iter().map(|x| x.to_bits() as i32).collect(),
         }
     }

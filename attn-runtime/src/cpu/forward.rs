@@ -243,6 +243,7 @@ impl Rows {
             SavedRow::Reduction(Reduction::Sum) => self.sum.clone(),
             SavedRow::Reduction(Reduction::Max) => max.clone(),
             SavedRow::Reduction(Reduction::SumSquares) => self.sum_squares.clone(),
+            SavedRow::Row(_) => unreachable!("refused before"),
             SavedRow::ArgMax => self.arg_max.iter().map(|&key| f32::from_bits(key as u32)).collect(),
         });
         let saved = saved.collect();

@@ -163,6 +163,7 @@ fn saved_name(row: SavedRow) -> &'static str {
         SavedRow::Shift => "saved shifts",
         SavedRow::Reduction(_) => "saved reductions",
         SavedRow::ArgMax => "saved positions of maxima",
+        SavedRow::Row(_) => "values of rows",
     }
 }
 

@@ -202,6 +202,8 @@ impl<'a> Naive<'a> {
             product: 0.0,
             live_keys: 0,
             reductions: Reductions::default(),
+            greatest: 0.0,
+            probability: 0.0,
         };
         let mut live = Vec::new();
         for key in 0..call.problem.kv_len {
