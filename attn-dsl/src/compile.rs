@@ -99,8 +99,15 @@ impl Definition {
                 _ => return Err(problems.into_diagnostics()),
             };
             let Some(extra) = syntax::parse_mask(mask, &mut problems) else { return Err(problems.into_diagnostics()) };
-            let mut probe =
-                Variant { score: None, activation: None, normalizer: None, mask: Some(extra.clone()), ..own.clone() };
+            let mut probe = Variant {
+                score: None,
+                activation: None,
+                normalizer: None,
+                keep: None,
+                post: None,
+                mask: Some(extra.clone()),
+                ..own.clone()
+            };
             // Declarations of another text have no place in this one.
             probe.parameters.iter_mut().for_each(|parameter| parameter.name.span = Span::nowhere());
             declare_looked_up(&extra, &mut probe.parameters);

@@ -37,10 +37,27 @@ pub struct Parameter {
     pub axes: Vec<Axis>,
 }
 
+/// Which of a row's live keys have a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Those with the greatest scores; all where a row has no more live keys than that.
+    TopK {
+        /// Int, of row rate or less: how many. None where it is below 1.
+        k: NodeId,
+        /// Whether every key is kept whose score is that of the last one kept; else the first ones among them are.
+        ties: bool,
+    },
+    /// Bool, over `Input::Score`, `Input::GreatestScore` and `Input::Probability` (both over all live keys), indices and
+    /// parameters: those for which it holds. Keys whose score is NaN are kept, so that it reaches the output.
+    Where(NodeId),
+}
+
 /// A variant of attention, checked.
 ///
 /// Per batch and head: `s_ij = score(scale * q_i . k_j)`, `w_ij = activation(s_ij)` (0 where masked),
-/// `z_i = normalizer(reductions of w)`, `O_i = sum_j w_ij / z_i * v_j`.
+/// `z_i = normalizer(reductions of w)`, `p_ij = w_ij / z_i`, `O_i = sum_j post(p_ij) * v_j`. A pair that `keep` drops has weight 0
+/// and adds nothing to the output; it stays live, so that it is counted. The weights of an entmax are
+/// `p_ij = max((alpha - 1) s_ij - tau_i, 0)^(1 / (alpha - 1))`, with the `tau_i` that makes them sum to 1 over what is kept.
 #[derive(Clone, Debug)]
 pub struct Definition {
     /// The user's name.
@@ -61,6 +78,13 @@ pub struct Definition {
     pub activation: NodeId,
     /// Float, over `Input::Reduction` and row inputs; `None` is `none`: the weights are used as they are.
     pub normalizer: Option<NodeId>,
+    /// Float, of tile rate: the alpha of an entmax (Peters et al., 2019), above 1 and at most 2, which replaces activation
+    /// (`Input::Score` then) and normalizer (`None` then).
+    pub entmax: Option<NodeId>,
+    /// Which of a row's live keys have a weight; `None` is all.
+    pub keep: Option<Keep>,
+    /// Float, over `Input::Probability`, indices and parameters: what becomes of a normalized weight; `None` is itself.
+    pub post: Option<NodeId>,
     /// Bool: whether the pair is live; `None` is all live.
     pub mask: Option<NodeId>,
 }

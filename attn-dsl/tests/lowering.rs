@@ -261,3 +261,33 @@ fn programs_read_as_they_should() {
         insta::assert_snapshot!(definition.name.clone(), lowered);
     }
 }
+
+fn lowered(text: &str) -> String {
+    let definition = attn_dsl::compile_one(text).unwrap_or_else(|errors| panic!("{}", errors.render(text, "variant")));
+    lower(&definition).expect("it lowers").to_string()
+}
+
+/// What a row must know first, and the programs over it.
+#[test]
+fn row_passes() {
+    insta::assert_snapshot!("row_pass_entmax15", lowered("struct A { normalizer: entmax15 }"));
+    insta::assert_snapshot!(
+        "row_pass_entmax",
+        lowered(
+            "struct A { alpha: f32[h], bias: f32[h, kv], score: |s, b, h, q, kv| s + bias[h, kv], normalizer: entmax(1 + sigmoid(alpha[h])) }"
+        )
+    );
+    insta::assert_snapshot!("row_pass_top_k", lowered("struct A { keep: top_k(64), mask: causal }"));
+    insta::assert_snapshot!(
+        "row_pass_ties",
+        lowered("struct A { k: i32[h], keep: top_k(k[h], ties), normalizer: sparsemax }")
+    );
+    insta::assert_snapshot!("row_pass_condition", lowered("struct A { keep: |p, max, s| p >= 1e-3 && s > max - 5.0 }"));
+    insta::assert_snapshot!(
+        "row_pass_post",
+        lowered(
+            "struct A { gamma: f32[h], post: |p, b, h| clamp((1.0 - gamma[h]) * p + gamma[h], 0.0, 1.0), mask: causal }"
+        )
+    );
+    insta::assert_snapshot!("row_pass_clipped", lowered("struct A { post: |p| clamp(1.03 * p - 0.03, 0.0, 1.0) }"));
+}

@@ -1,6 +1,6 @@
 //! Names, calls, branches and blocks.
 
-use super::names::{self, FUNCTIONS, INDICES, INPUTS, MASKS, ROW_INPUTS, Signature};
+use super::names::{self, FUNCTIONS, INDICES, INPUTS, MASKS, ROW_INDICES, ROW_INPUTS, Signature};
 use super::operators::type_name;
 use super::{Checker, Place, nearest};
 use crate::diagnostics::{Code, Problem};
@@ -74,10 +74,18 @@ impl Checker<'_> {
         Some(node)
     }
 
+    /// What a field that belongs to a whole row knows of it.
+    fn row_names(&self) -> &'static [(&'static str, Input)] {
+        match self.place {
+            Place::Normalizer => ROW_INPUTS,
+            Place::Alpha | Place::TopK => ROW_INDICES,
+            _ => &[],
+        }
+    }
+
     /// A value of the language that this field knows without binding it.
     fn input(&self, name: &str) -> Option<Input> {
-        let row: &[_] = if self.place == Place::Normalizer { ROW_INPUTS } else { &[] };
-        INPUTS.iter().chain(row).find(|(known, _)| *known == name).map(|(_, input)| *input)
+        INPUTS.iter().chain(self.row_names()).find(|(known, _)| *known == name).map(|(_, input)| *input)
     }
 
     fn unknown<T>(&mut self, name: &str, span: Span) -> Option<T> {
@@ -89,6 +97,25 @@ impl Checker<'_> {
                 span,
             )
             .help("use the row's `sum`, `max`, `sum_squares` or `count`; what differs between keys goes into `score`"),
+            Place::Alpha | Place::TopK if name == "s" || name == "kv" || name == "p" => Problem::new(
+                Code::OutOfPlace,
+                format!("`{name}` belongs to a pair of query and key; this is one number for all of them"),
+                span,
+            )
+            .help("write a number or a parameter, `entmax(alpha[h])`, `top_k(k[h])`"),
+            Place::Keep if is(INDICES) || ["s", "max", "p"].contains(&name) => {
+                Problem::new(Code::UnknownName, format!("`{name}` is not among the closure's arguments"), span)
+                    .help("take what is needed by its name: `|s, max, p, b, h, q, kv| ...`, in any order")
+            }
+            Place::Post if is(INDICES) || name == "p" || name == "s" => {
+                let closure = self.place.closure();
+                let message = match name {
+                    "s" => "a map after normalization sees the weight `p`, not the score `s`".to_owned(),
+                    _ => format!("`{name}` is not among the closure's arguments"),
+                };
+                Problem::new(Code::UnknownName, message, span)
+                    .help(format!("take it by position: `{closure} ...`, with `_` for what is not used"))
+            }
             Place::Mask if name == "s" => Problem::new(Code::OutOfPlace, "a mask cannot read the score `s`", span)
                 .help("a mask depends on positions and integer parameters; put what depends on `s` into `activation`"),
             Place::Score | Place::Mask | Place::Activation if is(INDICES) || name == "s" => {
@@ -96,11 +123,11 @@ impl Checker<'_> {
                 Problem::new(Code::UnknownName, format!("`{name}` is not among the closure's arguments"), span)
                     .help(format!("take it by position: `{closure} ...`, with `_` for what is not used"))
             }
-            Place::Score | Place::Mask | Place::Activation if is(ROW_INPUTS) => {
+            Place::Score | Place::Mask | Place::Activation | Place::Post | Place::Keep if is(ROW_INPUTS) => {
                 Problem::new(Code::OutOfPlace, format!("`{name}` is known in `normalizer` only"), span)
                     .help("the number of live keys is `live_keys`")
             }
-            Place::Score | Place::Activation | Place::Normalizer if MASKS.contains(&name) => {
+            place if place != Place::Mask && MASKS.contains(&name) => {
                 Problem::new(Code::OutOfPlace, format!("`{name}` is a mask"), span)
                     .help(format!("write `mask: {name}`"))
             }
@@ -126,8 +153,7 @@ impl Checker<'_> {
         let mut known: Vec<String> = vec![];
         let scope = self.scope.iter().rev().map(|(name, _)| name.clone());
         let parameters = self.parameters.iter().map(|parameter| parameter.name.clone());
-        let row: &[_] = if self.place == Place::Normalizer { ROW_INPUTS } else { &[] };
-        let inputs = INPUTS.iter().chain(row).map(|(name, _)| (*name).to_owned());
+        let inputs = INPUTS.iter().chain(self.row_names()).map(|(name, _)| (*name).to_owned());
         let masks: &[_] = if self.place == Place::Mask { MASKS } else { &[] };
         let masks = masks.iter().map(|name| (*name).to_owned());
         for name in scope.chain(parameters).chain(self.sizes.clone()).chain(inputs).chain(masks) {

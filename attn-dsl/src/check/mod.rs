@@ -7,6 +7,7 @@
 
 mod expression;
 mod gradient;
+mod keep;
 mod mask;
 mod names;
 mod operators;
@@ -29,6 +30,13 @@ enum Place {
     Score,
     Activation,
     Normalizer,
+    /// The alpha of an entmax.
+    Alpha,
+    /// The number of keys that a row keeps.
+    TopK,
+    /// A condition on what is kept.
+    Keep,
+    Post,
     Mask,
 }
 
@@ -37,7 +45,9 @@ impl Place {
         match self {
             Place::Score => "score",
             Place::Activation => "activation",
-            Place::Normalizer => "normalizer",
+            Place::Normalizer | Place::Alpha => "normalizer",
+            Place::TopK | Place::Keep => "keep",
+            Place::Post => "post",
             Place::Mask => "mask",
         }
     }
@@ -46,8 +56,10 @@ impl Place {
     fn closure(self) -> &'static str {
         match self {
             Place::Score | Place::Activation => "|s, b, h, q, kv|",
+            Place::Post => "|p, b, h, q, kv|",
+            Place::Keep => "|s, max, p, b, h, q, kv|",
             Place::Mask => "|b, h, q, kv|",
-            Place::Normalizer => "",
+            Place::Normalizer | Place::Alpha | Place::TopK => "",
         }
     }
 
@@ -60,9 +72,10 @@ impl Place {
             ("kv", Some(Input::Key)),
         ];
         match self {
-            Place::Score | Place::Activation => &PAIR,
+            Place::Score | Place::Activation | Place::Post => &PAIR,
             Place::Mask => &PAIR[1..],
-            Place::Normalizer => &[],
+            // a condition on what is kept takes its arguments by name: see `keep`
+            Place::Keep | Place::Normalizer | Place::Alpha | Place::TopK => &[],
         }
     }
 }
@@ -105,8 +118,16 @@ pub(crate) fn check(variant: &Variant, problems: &mut Problems) -> Option<Defini
     checker.declare(&variant.parameters);
     let score = checker.score(variant.score.as_ref());
     let mask = checker.mask(variant.mask.as_ref());
-    let activation = checker.activation(variant.activation.as_ref());
-    let normalizer = checker.normalizer(variant.normalizer.as_ref());
+    let entmax = checker.entmax(variant.normalizer.as_ref(), variant.activation.as_ref());
+    let (activation, normalizer) = match entmax {
+        Some(_) => (Some(checker.graph.input(Input::Score)), Some(None)),
+        None => {
+            let activation = checker.activation(variant.activation.as_ref());
+            (activation, checker.normalizer(variant.normalizer.as_ref()))
+        }
+    };
+    let keep = checker.keep(variant.keep.as_ref());
+    let post = checker.post(variant.post.as_ref());
     let Checker { graph, parameters, sizes, spans, .. } = checker;
     if problems.len() > before {
         return None;
@@ -121,6 +142,9 @@ pub(crate) fn check(variant: &Variant, problems: &mut Problems) -> Option<Defini
         score: score?,
         activation: activation?,
         normalizer: normalizer?,
+        entmax: entmax.flatten(),
+        keep: keep?,
+        post: post?,
         mask: mask?,
     };
     match lower(&definition) {
@@ -153,10 +177,12 @@ impl Checker<'_> {
         self.problems.push(problem);
     }
 
-    /// `s`, as a score and an activation see it.
+    /// `s`, as a score and an activation see it; `p` of a map after normalization.
     fn s(&mut self) -> NodeId {
-        if self.place == Place::Activation {
-            return self.graph.input(Input::Score);
+        match self.place {
+            Place::Activation => return self.graph.input(Input::Score),
+            Place::Post => return self.graph.input(Input::Probability),
+            _ => {}
         }
         let product = self.graph.input(Input::Product);
         let scale = self.graph.input(Input::Scale);
@@ -189,6 +215,9 @@ impl Checker<'_> {
             }
             (name, span) => {
                 let help = match nearest(name, names::ACTIVATIONS.iter().copied()) {
+                    _ if ["sparsemax", "entmax15", "entmax"].contains(&name) => {
+                        format!("it is a normalizer: `normalizer: {name}`, without an activation")
+                    }
                     _ if name == "softmax" => "softmax is `activation: exp` with `normalizer: softmax`".to_owned(),
                     _ if names::function(name).is_some() => format!("write `|s| {name}(s)`"),
                     Some(near) => format!("write `{near}`"),
@@ -206,7 +235,11 @@ impl Checker<'_> {
         let ExprKind::Closure { arguments, body } = &expr.kind else {
             if !matches!(expr.kind, ExprKind::Error) {
                 let field = self.place.name();
-                let closure = if self.place == Place::Activation { "|s|" } else { self.place.closure() };
+                let closure = match self.place {
+                    Place::Activation => "|s|",
+                    Place::Post => "|p|",
+                    place => place.closure(),
+                };
                 let text = syntax::print_expression(expr);
                 // Long texts would hide the advice.
                 let body = if text.len() <= 60 && !text.contains('\n') { text } else { "...".into() };

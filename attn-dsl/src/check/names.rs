@@ -84,6 +84,9 @@ pub(super) const ROW_INPUTS: &[(&str, Input)] = &[
     ("q", Input::Query),
 ];
 
+/// The indices of a row.
+pub(super) const ROW_INDICES: &[(&str, Input)] = &[("b", Input::Batch), ("h", Input::Head), ("q", Input::Query)];
+
 /// The indices of a pair.
 pub(super) const INDICES: &[(&str, Input)] =
     &[("b", Input::Batch), ("h", Input::Head), ("q", Input::Query), ("kv", Input::Key)];
@@ -92,8 +95,9 @@ pub(super) const INDICES: &[(&str, Input)] =
 pub(super) fn is_reserved(name: &str) -> bool {
     let inputs = INPUTS.iter().chain(ROW_INPUTS).chain(INDICES).map(|(name, _)| *name);
     let functions = FUNCTIONS.iter().map(|function| function.name);
-    let others = ["s", "score", "activation", "normalizer", "mask", "none", "softmax", "identity"];
-    inputs.chain(functions).chain(MASKS.iter().copied()).chain(others).any(|reserved| reserved == name)
+    let others = ["s", "score", "activation", "normalizer", "keep", "post", "mask", "none", "softmax", "identity"];
+    let rows = ["sparsemax", "entmax15", "entmax", "top_k", "ties"];
+    inputs.chain(functions).chain(MASKS.iter().copied()).chain(others).chain(rows).any(|reserved| reserved == name)
 }
 
 /// A function by name.
@@ -116,6 +120,8 @@ pub(super) fn foreign_function(name: &str) -> Option<&'static str> {
         "recip" => "write `1 / x`",
         "rsqrt" => "write `1 / sqrt(x)`",
         "softmax" => "softmax is `activation: exp` and `normalizer: softmax`",
+        "sparsemax" | "entmax15" | "entmax" => "it is a normalizer: `normalizer: entmax15`",
+        "top_k" | "topk" | "threshold" => "keys are kept by `keep: top_k(64)`, or by a condition, `keep: |s| s >= 0.0`",
         "identity" => "it is the value itself: leave the call out",
         _ => return None,
     })

@@ -53,8 +53,9 @@ pub enum RowArray {
 }
 
 impl RowArray {
-    fn declaration(self) -> &'static str {
-        match self {
+    fn declaration(self) -> String {
+        let text = match self {
+            RowArray::Saved(SavedRow::Row(row)) => return format!("float* {row}"),
             RowArray::Saved(SavedRow::Statistic) => "float* statistic",
             RowArray::Saved(SavedRow::Shift) => "float* shift",
             RowArray::Saved(SavedRow::Reduction(Reduction::Sum)) => "float* sum",
@@ -64,7 +65,8 @@ impl RowArray {
             RowArray::Delta => "float* delta",
             RowArray::StatisticGrad => "const float* statistic_grad",
             RowArray::LiveKeys => "int* live_keys",
-        }
+        };
+        text.to_owned()
     }
 }
 
@@ -207,7 +209,7 @@ pub(crate) fn declare(
                 let names: Vec<&str> = tensors.iter().map(|(role, _)| role.name()).collect();
                 line(format!("TensorMap* sequence_maps   /* of each sequence: {} */", names.join(", ")));
             }
-            Argument::Rows(rows) => line(rows.declaration().to_owned()),
+            Argument::Rows(rows) => line(rows.declaration()),
             Argument::Parameter(id) => {
                 let parameter = definition.parameter(*id);
                 let ty = if parameter.ty == Type::Int { "int" } else { "float" };

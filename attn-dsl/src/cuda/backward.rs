@@ -128,7 +128,7 @@ fn delta(variant: &Variant<'_>) -> Kernel {
 pub(super) fn row_members(variant: &Variant<'_>, values: &mut Values<'_>, roots: &[NodeId]) -> Vec<Argument> {
     let mut members = vec![];
     let saved = variant.lowered.forward.saved.iter();
-    let saved = saved.filter(|row| values.reads(saved_input(**row))).map(|row| RowArray::Saved(*row));
+    let saved = saved.filter(|row| values.reads(row.input())).map(|row| RowArray::Saved(*row));
     let mut rows: Vec<RowArray> = saved.collect();
     if values.reads(Input::Delta) {
         rows.push(RowArray::Delta);
@@ -142,16 +142,6 @@ pub(super) fn row_members(variant: &Variant<'_>, values: &mut Values<'_>, roots:
     members.extend(rows.into_iter().map(Argument::Rows));
     members.extend(variant.common_arguments(roots));
     members
-}
-
-fn saved_input(row: crate::lower::SavedRow) -> Input {
-    use crate::lower::SavedRow;
-    match row {
-        SavedRow::Statistic => Input::Statistic,
-        SavedRow::Shift => Input::Shift,
-        SavedRow::Reduction(reduction) => Input::Reduction(reduction),
-        SavedRow::ArgMax => Input::ArgMax,
-    }
 }
 
 /// `struct Pair` and `backward_pair`.

@@ -515,6 +515,7 @@ fn save(saved: SavedRow, shifted: bool, precise: bool, place: &str) -> String {
         SavedRow::Reduction(Reduction::Max) => "max_weight",
         SavedRow::Reduction(Reduction::SumSquares) => "sum_squares",
         SavedRow::ArgMax => &arg_max,
+        SavedRow::Row(_) => unreachable!("a row pass has written it"),
     };
     let array = match saved {
         SavedRow::Statistic => "statistic",
@@ -523,6 +524,7 @@ fn save(saved: SavedRow, shifted: bool, precise: bool, place: &str) -> String {
         SavedRow::Reduction(Reduction::Max) => "max_weight",
         SavedRow::Reduction(Reduction::SumSquares) => "sum_squares",
         SavedRow::ArgMax => "arg_max",
+        SavedRow::Row(_) => unreachable!("a row pass has written it"),
     };
     format!("arguments.{array}[row] = {value};")
 }

@@ -117,6 +117,7 @@ pub struct Kernel {
 /// # Errors
 /// When no tile fits the target.
 pub fn forward(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
+    without_row_passes(lowered)?;
     forward::kernels(lowered, shape, target)
 }
 
@@ -138,6 +139,7 @@ pub fn forward(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Ke
 /// # Errors
 /// As [`forward`].
 pub fn forward_choices(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Vec<Kernel>>, PlanError> {
+    without_row_passes(lowered)?;
     forward::choices(lowered, shape, target)
 }
 
@@ -154,7 +156,17 @@ pub fn backward(
     target: Target,
     deterministic: bool,
 ) -> Result<Vec<Kernel>, PlanError> {
+    without_row_passes(lowered)?;
     backward::kernels(lowered, shape, target, deterministic)
+}
+
+fn without_row_passes(lowered: &Lowered) -> Result<(), PlanError> {
+    let has_none = lowered.row_passes.is_empty() && lowered.second_output.is_none();
+    if has_none {
+        Ok(())
+    } else {
+        Err(PlanError::RowPass { what: "what must be known of a row before its keys are weighed" })
+    }
 }
 
 /// The source of `attn_copy`, which copies a tensor whose rows do not start at multiples of 16 bytes, as the other kernels need;

@@ -222,7 +222,10 @@ impl<'a> Values<'a> {
             Input::Reduction(Reduction::Sum) => "sum",
             Input::Reduction(Reduction::Max) => "max_weight",
             Input::Reduction(Reduction::SumSquares) => "sum_squares",
-            Input::HeadDim
+            Input::Row(row) => row.value.name(),
+            Input::GreatestScore
+            | Input::Probability
+            | Input::HeadDim
             | Input::Size(_)
             | Input::Product
             | Input::Score
@@ -568,12 +571,16 @@ impl<'a> Values<'a> {
             Input::Reduction(Reduction::SumSquares) => "arguments.sum_squares[row]",
             Input::ArgMax => "__float_as_int(arguments.arg_max[row])",
             Input::Delta => "arguments.delta[row]",
+            Input::Row(row) if row.value.ty() == Type::Int => return format!("__float_as_int(arguments.{row}[row])"),
+            Input::Row(row) => return format!("arguments.{row}[row]"),
             Input::Product
             | Input::Score
             | Input::OutputGradProduct
             | Input::FirstQuery
             | Input::LastQuery
             | Input::FirstKey
+            | Input::GreatestScore
+            | Input::Probability
             | Input::LastKey => unreachable!("{input:?} is no field"),
         };
         text.to_owned()
@@ -582,7 +589,10 @@ impl<'a> Values<'a> {
 
 /// Inputs that are read from an array of rows.
 fn is_row_array(input: Input) -> bool {
-    matches!(input, Input::Statistic | Input::Shift | Input::Reduction(_) | Input::ArgMax | Input::Delta)
+    matches!(
+        input,
+        Input::Statistic | Input::Shift | Input::Reduction(_) | Input::ArgMax | Input::Delta | Input::Row(_)
+    )
 }
 
 /// A function of statements and one value.

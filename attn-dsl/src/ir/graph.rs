@@ -70,7 +70,7 @@ impl Graph {
         self.nodes[id.index()].rate
     }
 
-    /// Whether a node reads an input (for a named length: any of them). Takes no walk.
+    /// Whether a node reads an input (for a named length or a row pass's value: any of them). Takes no walk.
     pub fn reads(&self, id: NodeId, input: Input) -> bool {
         self.nodes[id.index()].inputs & input_bit(input) != 0
     }
@@ -290,7 +290,7 @@ impl Graph {
     }
 }
 
-/// A bit for each input; all named lengths share one.
+/// A bit for each input; all named lengths share one, and so do all values of row passes.
 fn input_bit(input: Input) -> u32 {
     let at = match input {
         Input::Product => 0,
@@ -317,6 +317,9 @@ fn input_bit(input: Input) -> u32 {
         Input::LastQuery => 21,
         Input::FirstKey => 22,
         Input::LastKey => 23,
+        Input::GreatestScore => 24,
+        Input::Probability => 25,
+        Input::Row(_) => 26,
     };
     1 << at
 }

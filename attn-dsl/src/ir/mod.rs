@@ -38,6 +38,8 @@ mod rate;
 
 pub(crate) use affine::Affine;
 pub use graph::{Graph, NodeId};
-pub use op::{Binary, Compare, Extreme, Input, Op, ParameterId, RANGE_ELEMENTS, Reduction, SizeId, Type, Unary};
+pub use op::{
+    Binary, Compare, Extreme, Input, Op, ParameterId, RANGE_ELEMENTS, Reduction, Row, RowValue, SizeId, Type, Unary,
+};
 pub use print::{Names, print_expression, print_expression_with, print_program};
 pub use rate::Rate;

@@ -34,6 +34,69 @@ pub enum Reduction {
     SumSquares,
 }
 
+/// What a row pass finds of a row. See [`crate::lower::RowPass`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RowValue {
+    /// The greatest score (an entmax). Float.
+    Greatest,
+    /// What an entmax's transformed scores, relative to the greatest, must exceed. Float.
+    Threshold,
+    /// The k-th greatest score. Float.
+    KthScore,
+    /// The last key that is kept among those of the k-th greatest score. Int.
+    LastKept,
+    /// As [`Input::Statistic`], of the pass's own weights. Float.
+    Statistic,
+    /// As [`Input::Shift`]. Float.
+    Shift,
+    /// As [`Input::Reduction`]. Float.
+    Reduction(Reduction),
+    /// As [`Input::ArgMax`]. Int.
+    ArgMax,
+}
+
+impl RowValue {
+    /// The type of the value.
+    pub fn ty(self) -> Type {
+        match self {
+            RowValue::LastKept | RowValue::ArgMax => Type::Int,
+            _ => Type::Float,
+        }
+    }
+
+    /// As in generated source.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            RowValue::Greatest => "greatest",
+            RowValue::Threshold => "threshold",
+            RowValue::KthScore => "kth_score",
+            RowValue::LastKept => "last_kept",
+            RowValue::Statistic => "statistic",
+            RowValue::Shift => "shift",
+            RowValue::Reduction(Reduction::Sum) => "sum",
+            RowValue::Reduction(Reduction::Max) => "max_weight",
+            RowValue::Reduction(Reduction::SumSquares) => "sum_squares",
+            RowValue::ArgMax => "arg_max",
+        }
+    }
+}
+
+/// A value of a row that a pass before the main one finds: the pass by its number, and which of its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Row {
+    /// The position in [`crate::lower::Lowered::row_passes`].
+    pub pass: u8,
+    /// Which value.
+    pub value: RowValue,
+}
+
+impl std::fmt::Display for Row {
+    /// As in generated source: `row0_threshold`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "row{}_{}", self.pass, self.value.name())
+    }
+}
+
 /// A value that an expression takes from where it is evaluated.
 ///
 /// The first group may appear in what a user writes. The second group is introduced by [`crate::lower`], the third by
@@ -67,6 +130,10 @@ pub enum Input {
     /// A reduction of the row's weights. In a definition's normalizer: of the weights as defined. In a lowered program of a
     /// shifted exponential: of the shifted weights `2^(exponent - shift)`.
     Reduction(Reduction),
+    /// `max` in a definition's condition on what is kept: the row's greatest live score.
+    GreatestScore,
+    /// `p` in a definition's condition on what is kept and in its map after normalization: the normalized weight.
+    Probability,
 
     /// The row's shift `m` of a shifted exponential, in log2 units.
     Shift,
@@ -78,6 +145,8 @@ pub enum Input {
     Delta,
     /// `dP_ij = dO_i . v_j`.
     OutputGradProduct,
+    /// What a row pass found.
+    Row(Row),
 
     /// The first query position of a tile.
     FirstQuery,
@@ -97,10 +166,13 @@ impl Input {
             | Input::Score
             | Input::Scale
             | Input::Reduction(_)
+            | Input::GreatestScore
+            | Input::Probability
             | Input::Shift
             | Input::Statistic
             | Input::Delta
             | Input::OutputGradProduct => Type::Float,
+            Input::Row(row) => row.value.ty(),
             Input::Batch
             | Input::Head
             | Input::Query

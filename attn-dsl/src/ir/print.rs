@@ -205,7 +205,7 @@ impl Printer<'_> {
             Input::LiveKeys => "live_keys",
             Input::Size(id) => return self.names.size(id),
             Input::Reduction(Reduction::Sum) => "sum",
-            Input::Reduction(Reduction::Max) => "max",
+            Input::Reduction(Reduction::Max) | Input::GreatestScore => "max",
             Input::Reduction(Reduction::SumSquares) => "sum_squares",
             Input::Shift => "shift",
             Input::Statistic => "statistic",
@@ -216,6 +216,8 @@ impl Printer<'_> {
             Input::LastQuery => "q_last",
             Input::FirstKey => "kv_first",
             Input::LastKey => "kv_last",
+            Input::Probability => "p",
+            Input::Row(row) => return row.to_string(),
         };
         name.to_owned()
     }

@@ -52,7 +52,7 @@ impl Rate {
     /// The rate of an input.
     pub fn of_input(input: Input) -> Rate {
         match input {
-            Input::Product | Input::Score | Input::OutputGradProduct => {
+            Input::Product | Input::Score | Input::Probability | Input::OutputGradProduct => {
                 Rate(Self::BATCH.0 | Self::HEAD.0 | Self::QUERY.0 | Self::KEY.0 | Self::PAIR_DATA.0)
             }
             Input::Batch => Self::BATCH,
@@ -60,9 +60,14 @@ impl Rate {
             Input::Query => Self::QUERY,
             Input::Key => Self::KEY,
             Input::Scale | Input::HeadDim | Input::QueryLen | Input::KeyLen | Input::Size(_) => Self::UNIFORM,
-            Input::LiveKeys | Input::Reduction(_) | Input::Shift | Input::Statistic | Input::ArgMax | Input::Delta => {
-                Rate(Self::BATCH.0 | Self::HEAD.0 | Self::QUERY.0)
-            }
+            Input::LiveKeys
+            | Input::Reduction(_)
+            | Input::GreatestScore
+            | Input::Shift
+            | Input::Statistic
+            | Input::ArgMax
+            | Input::Delta
+            | Input::Row(_) => Rate(Self::BATCH.0 | Self::HEAD.0 | Self::QUERY.0),
             Input::FirstQuery | Input::LastQuery | Input::FirstKey | Input::LastKey => Self::TILE,
         }
     }

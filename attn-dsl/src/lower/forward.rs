@@ -10,10 +10,12 @@ use crate::ir::{Graph, Input, Names, NodeId, Op, Unary, print_expression_with};
 use crate::simplify::{distribute, simplify};
 
 use super::live::where_live;
+use super::rows::Entmax;
 use super::shift::shifted_normalizer;
 use super::{Class, LowerError, REDUCTIONS};
 
 /// The weights of a row and what they are divided by.
+#[derive(Clone)]
 pub(super) struct Weights {
     pub(super) class: Class,
     /// As [`super::Forward::pair`].
@@ -23,10 +25,16 @@ pub(super) struct Weights {
     /// As [`super::Forward::normalizer`].
     pub(super) normalizer: Option<NodeId>,
     pub(super) floors: Vec<NodeId>,
+    /// The parts of the weights of an entmax, which are elementwise over what a row pass finds.
+    pub(super) entmax: Option<Entmax>,
 }
 
-/// Composes the weight, finds the class and brings the normalizer to its form.
-pub(super) fn weights(graph: &mut Graph, definition: &Definition) -> Result<Weights, LowerError> {
+/// Composes the weight, finds the class and brings the normalizer to its form. Where `dropped` holds, a weight is 0.
+pub(super) fn weights(
+    graph: &mut Graph,
+    definition: &Definition,
+    dropped: Option<NodeId>,
+) -> Result<Weights, LowerError> {
     let score = graph.input(Input::Score);
     let weight = graph.substitute(definition.activation, score, definition.score);
     let weight = where_live(graph, weight, definition.mask);
@@ -50,21 +58,34 @@ pub(super) fn weights(graph: &mut Graph, definition: &Definition) -> Result<Weig
             let (to_log2, to_natural) = if op == Unary::Exp { (LOG2_E, 1.0) } else { (1.0, LN_2) };
             let pair = distribute(graph, exponent, to_log2);
             let natural = distribute(graph, exponent, to_natural);
+            let [pair, natural] = [pair, natural].map(|exponent| {
+                let exponent = in_powers_of_two(graph, exponent);
+                unless_dropped(graph, dropped, exponent, f64::NEG_INFINITY)
+            });
             let (shifted, floors) = shifted_normalizer(graph, definition, original)?;
             Ok(Weights {
                 class: Class::ShiftedExponential,
-                pair: in_powers_of_two(graph, pair),
-                natural: in_powers_of_two(graph, natural),
+                pair,
+                natural,
                 normalizer: Some(in_powers_of_two(graph, shifted)),
                 floors: floors.into_iter().map(|floor| in_powers_of_two(graph, floor)).collect(),
+                entmax: None,
             })
         }
         _ => {
             let pair = in_powers_of_two(graph, weight);
+            let pair = unless_dropped(graph, dropped, pair, 0.0);
             let class = if reduces { Class::Streaming } else { Class::Elementwise };
-            Ok(Weights { class, pair, natural: pair, normalizer, floors: Vec::new() })
+            Ok(Weights { class, pair, natural: pair, normalizer, floors: Vec::new(), entmax: None })
         }
     }
+}
+
+/// `value`, or `otherwise` where the pair is dropped.
+pub(super) fn unless_dropped(graph: &mut Graph, dropped: Option<NodeId>, value: NodeId, otherwise: f64) -> NodeId {
+    let Some(dropped) = dropped else { return value };
+    let otherwise = graph.float(otherwise);
+    graph.select(dropped, otherwise, value)
 }
 
 /// `root` simplified, with `2^(x log2 e)` for every `e^x`.

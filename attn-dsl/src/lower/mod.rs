@@ -36,12 +36,15 @@ mod error;
 mod forward;
 mod live;
 mod print;
+mod rows;
 mod shift;
 
 use std::collections::BTreeSet;
 
+use self::forward::Weights;
+use self::rows::Pending;
 use crate::definition::Definition;
-use crate::ir::{Graph, Input, NodeId, Op, ParameterId, Reduction};
+use crate::ir::{Graph, Input, NodeId, Op, ParameterId, Reduction, Row, RowValue};
 use crate::simplify::simplify;
 
 #[cfg(feature = "cuda")]
@@ -74,6 +77,82 @@ pub enum SavedRow {
     Reduction(Reduction),
     /// `Input::ArgMax`, an i32 stored in the bits of the f32.
     ArgMax,
+    /// What a row pass found; an integer is stored in the bits of the f32.
+    Row(Row),
+}
+
+impl SavedRow {
+    /// The input that reads it.
+    pub fn input(self) -> Input {
+        match self {
+            SavedRow::Statistic => Input::Statistic,
+            SavedRow::Shift => Input::Shift,
+            SavedRow::Reduction(reduction) => Input::Reduction(reduction),
+            SavedRow::ArgMax => Input::ArgMax,
+            SavedRow::Row(row) => Input::Row(row),
+        }
+    }
+
+    /// As a value of a row pass.
+    fn of_pass(self) -> Option<RowValue> {
+        match self {
+            SavedRow::Statistic => Some(RowValue::Statistic),
+            SavedRow::Shift => Some(RowValue::Shift),
+            SavedRow::Reduction(reduction) => Some(RowValue::Reduction(reduction)),
+            SavedRow::ArgMax => Some(RowValue::ArgMax),
+            SavedRow::Row(_) => None,
+        }
+    }
+}
+
+/// What must be known of a whole row before the main pass: f32 or i32 values `[b, h, q]`, found from the scores of all live keys.
+/// Later passes, the main pass and the backward pass read them as [`Input::Row`].
+#[derive(Clone, Debug)]
+pub enum RowPass {
+    /// [`RowValue::Greatest`], the greatest score `g`, and [`RowValue::Threshold`], the `t` with
+    /// `sum_j max((alpha - 1) (s_ij - g) - t, 0)^(1 / (alpha - 1)) = 1`, which is in -1..0 (Peters et al., 2019). A row without a
+    /// key, or whose scores are all minus infinity, has `g = 0` and `t` infinite, so that no pair has a weight; a row with a NaN
+    /// or a score of plus infinity has `t` NaN.
+    Entmax {
+        /// A float: minus infinity where a pair is not kept.
+        score: NodeId,
+        /// A float of tile rate, above 1 and at most 2; elsewhere any `t` will do.
+        alpha: NodeId,
+    },
+    /// [`RowValue::KthScore`], the k-th greatest score of the row, and [`RowValue::LastKept`], the last key to keep among those of
+    /// this score, so that k are kept in all. A row of at most k live keys has minus infinity and the largest i32, one with k < 1
+    /// has plus infinity and -1. A NaN counts as greater than any score.
+    TopK {
+        /// A float.
+        score: NodeId,
+        /// An int of row rate.
+        k: NodeId,
+        /// Whether all keys of the k-th greatest score are kept; `LastKept` is not read then.
+        ties: bool,
+    },
+    /// The rows of a forward pass without output: those of its `saved`, as [`RowValue::Statistic`] and so on.
+    Weights(Program),
+}
+
+impl RowPass {
+    /// What the pass finds of each row.
+    pub fn values(&self) -> Vec<RowValue> {
+        match self {
+            RowPass::Entmax { .. } => vec![RowValue::Greatest, RowValue::Threshold],
+            RowPass::TopK { ties: true, .. } => vec![RowValue::KthScore],
+            RowPass::TopK { .. } => vec![RowValue::KthScore, RowValue::LastKept],
+            RowPass::Weights(program) => program.forward.saved.iter().filter_map(|saved| saved.of_pass()).collect(),
+        }
+    }
+}
+
+/// A forward pass beside the main one, over the same graph and mask.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// How a row is computed.
+    pub class: Class,
+    /// What is computed.
+    pub forward: Forward,
 }
 
 /// The forward pass.
@@ -92,8 +171,15 @@ pub struct Forward {
     /// A row expression: `z_i`, over `Reduction` and row inputs; for `ShiftedExponential` the shifted `Z'`, over shifted
     /// reductions and `Shift`. `None` when there is nothing to divide by.
     pub normalizer: Option<NodeId>,
-    /// What is kept for the backward pass. Empty for `Elementwise`.
+    /// What is kept for the backward pass: for `Elementwise` values of row passes alone.
     pub saved: Vec<SavedRow>,
+}
+
+impl Forward {
+    /// The expressions of the pass.
+    fn roots(&self) -> Vec<NodeId> {
+        [self.pair].into_iter().chain(self.normalizer).chain(self.shift_floors.iter().copied()).collect()
+    }
 }
 
 /// How a parameter's gradient is found.
@@ -112,6 +198,7 @@ pub struct ParameterGradient {
 
 /// The backward pass. Expressions are over `Product`, `OutputGradProduct`, indices, the saved rows and `Delta`:
 ///
+/// `Delta_i = dO_i . O2_i` where there is a second output, else
 /// `Delta_i = dO_i . O_i - dstatistic_i` for a shifted exponential (statistic `ln z`),
 /// `Delta_i = dO_i . O_i - z_i dstatistic_i` for a streaming variant (statistic `z`), `dO_i . O_i` for elementwise ones.
 #[derive(Clone, Debug)]
@@ -128,6 +215,22 @@ pub struct Backward {
     pub parameters: Vec<ParameterGradient>,
 }
 
+impl Backward {
+    /// The expressions of the pass.
+    fn roots(&self) -> Vec<NodeId> {
+        let values = self.parameters.iter().map(|gradient| gradient.value);
+        let indices = self.parameters.iter().flat_map(|gradient| &gradient.index).copied();
+        let pairs = [self.probability, self.product_grad].into_iter().chain(self.product_grad_scale);
+        pairs.chain(values).chain(indices).collect()
+    }
+
+    /// Those that may read rows.
+    fn roots_mut(&mut self) -> impl Iterator<Item = &mut NodeId> {
+        let values = self.parameters.iter_mut().map(|gradient| &mut gradient.value);
+        [&mut self.probability, &mut self.product_grad].into_iter().chain(values)
+    }
+}
+
 /// A definition, lowered. The graph holds the expressions of both passes and of the mask.
 #[derive(Clone, Debug)]
 pub struct Lowered {
@@ -141,10 +244,31 @@ pub struct Lowered {
     pub mask: Option<NodeId>,
     /// Whether any expression reads `LiveKeys`.
     pub needs_live_keys: bool,
-    /// The forward pass.
+    /// What must be known of whole rows before the main pass, in order.
+    pub row_passes: Vec<RowPass>,
+    /// The main forward pass.
     pub forward: Forward,
+    /// The second output `O2` `[b, h, q, dv]`, which the backward pass needs beside the rows: `Delta_i = dO_i . O2_i` where it is
+    /// there.
+    pub second_output: Option<Program>,
     /// The backward pass.
     pub backward: Backward,
+}
+
+impl Lowered {
+    /// The values of all row passes, in their order.
+    pub fn rows(&self) -> Vec<Row> {
+        let passes = self.row_passes.iter().zip(0u8..);
+        passes
+            .flat_map(|(pass, number)| pass.values().into_iter().map(move |value| Row { pass: number, value }))
+            .collect()
+    }
+
+    /// This variant with another program for its main forward pass, and no second output: how a program of a row pass, or that of
+    /// the second output, is computed.
+    pub fn with_program(&self, program: &Program) -> Lowered {
+        Lowered { class: program.class, forward: program.forward.clone(), second_output: None, ..self.clone() }
+    }
 }
 
 /// Lowers a definition: its class, the expressions of both passes, and what the forward pass saves for the backward pass.
@@ -153,54 +277,81 @@ pub struct Lowered {
 /// When the normalizer has no form that cannot overflow, or varies with the key.
 pub fn lower(definition: &Definition) -> Result<Lowered, LowerError> {
     let mut graph = definition.graph.clone();
-    let weights = forward::weights(&mut graph, definition)?;
-    let backward = backward::backward(&mut graph, definition, &weights);
+    let mut rows = rows::rows(&mut graph, definition)?;
+    let mut backward = backward::backward(&mut graph, definition, &rows.weights, rows.post.as_ref());
     let mask = definition.mask.map(|mask| simplify(&mut graph, mask)).filter(|&mask| *graph.op(mask) != Op::Bool(true));
+    let mut second = if backward.needs_delta { rows::second_output(&mut graph, &mut rows) } else { None };
+    let mut main = rows.weights.clone();
+    if let Some(post) = &rows.post {
+        main = Weights { class: Class::Elementwise, pair: post.value, normalizer: None, floors: vec![], ..main };
+    }
+    if let Some(pass) = rows.weights_pass {
+        // the statistic and the like are a pass's then, not the main pass's
+        main.pair = rows::of_pass(&mut graph, main.pair, pass);
+        backward.roots_mut().for_each(|root| *root = rows::of_pass(&mut graph, *root, pass));
+        second.iter_mut().for_each(|second| second.pair = rows::of_pass(&mut graph, second.pair, pass));
+    }
 
-    let mut backward_roots = vec![backward.probability, backward.product_grad];
-    backward_roots.extend(backward.product_grad_scale);
-    backward_roots.extend(backward.parameters.iter().map(|gradient| gradient.value));
-    backward_roots.extend(backward.parameters.iter().flat_map(|gradient| &gradient.index));
-    let rows: BTreeSet<Input> = backward_roots.iter().flat_map(|&root| backward::rows_read(&graph, root)).collect();
-    let saved = saved_rows(weights.class, &rows);
-    let arg_max = rows.contains(&Input::ArgMax);
-    let accumulated = weights.normalizer.map(|z| backward::rows_read(&graph, z)).unwrap_or_default();
-    let reductions = accumulated.union(&rows).filter_map(|input| match input {
-        Input::Reduction(reduction) => Some(*reduction),
-        _ => None,
+    let backward_roots = backward.roots();
+    let read_backward: BTreeSet<Input> =
+        backward_roots.iter().flat_map(|&root| backward::rows_read(&graph, root)).collect();
+    let forward = program(&graph, &main, &read_backward).forward;
+    let second_output = second.map(|weights| program(&graph, &weights, &BTreeSet::new()));
+
+    // what is read of each pass, by a later one or by any program
+    let mut readers = backward_roots.clone();
+    readers.extend(forward.roots());
+    readers.extend(second_output.iter().flat_map(|second| second.forward.roots()));
+    readers.extend(rows.passes.iter().flat_map(Pending::roots));
+    let read: BTreeSet<Input> = readers.iter().flat_map(|&root| backward::rows_read(&graph, root)).collect();
+    let passes = rows.passes.into_iter().enumerate().map(|(number, pass)| match pass {
+        Pending::Entmax { score, alpha } => RowPass::Entmax { score, alpha },
+        Pending::TopK { score, k, ties } => RowPass::TopK { score, k, ties },
+        Pending::Weights(weights) => RowPass::Weights(program(&graph, &weights, &rows::own_rows(&read, number))),
     });
-    let reductions = reductions.collect();
-
-    let mut roots = backward_roots;
-    roots.push(weights.pair);
-    roots.extend(weights.normalizer.iter().chain(&mask).chain(&weights.floors));
+    let row_passes: Vec<RowPass> = passes.collect();
+    let mut roots = readers;
+    roots.extend(mask);
     let needs_live_keys = roots.iter().any(|&root| graph.reads(root, Input::LiveKeys));
-    let forward = Forward {
-        pair: weights.pair,
-        shift_floors: weights.floors,
-        reductions,
-        arg_max,
-        normalizer: weights.normalizer,
-        saved,
-    };
     Ok(Lowered {
         definition: definition.clone(),
         graph,
-        class: weights.class,
+        class: main.class,
         mask,
         needs_live_keys,
+        row_passes,
         forward,
+        second_output,
         backward,
     })
 }
 
-/// The statistic, then what else the backward pass reads.
+/// The program of some weights that keeps `rows` beside the statistic.
+fn program(graph: &Graph, weights: &Weights, rows: &BTreeSet<Input>) -> Program {
+    let accumulated = weights.normalizer.map(|z| backward::rows_read(graph, z)).unwrap_or_default();
+    let reductions = accumulated.union(rows).filter_map(|input| match input {
+        Input::Reduction(reduction) => Some(*reduction),
+        _ => None,
+    });
+    let forward = Forward {
+        pair: weights.pair,
+        shift_floors: weights.floors.clone(),
+        reductions: reductions.collect(),
+        arg_max: rows.contains(&Input::ArgMax),
+        normalizer: weights.normalizer,
+        saved: saved_rows(weights.class, rows),
+    };
+    Program { class: weights.class, forward }
+}
+
+/// The statistic, then what else is read of a row.
 fn saved_rows(class: Class, rows: &BTreeSet<Input>) -> Vec<SavedRow> {
     let statistic = (class != Class::Elementwise).then_some(SavedRow::Statistic);
     let others = rows.iter().map(|row| match row {
         Input::Shift => SavedRow::Shift,
         Input::Reduction(reduction) => SavedRow::Reduction(*reduction),
         Input::ArgMax => SavedRow::ArgMax,
+        Input::Row(row) => SavedRow::Row(*row),
         other => unreachable!("{other:?} is not a saved row"),
     });
     let mut saved: Vec<_> = statistic.into_iter().chain(others).collect();

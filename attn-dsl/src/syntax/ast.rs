@@ -34,6 +34,10 @@ pub struct Variant {
     pub activation: Option<Expr>,
     /// `normalizer: ...`
     pub normalizer: Option<Expr>,
+    /// `keep: ...`
+    pub keep: Option<Expr>,
+    /// `post: ...`
+    pub post: Option<Expr>,
     /// `mask: ...`
     pub mask: Option<Expr>,
 }

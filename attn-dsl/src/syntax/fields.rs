@@ -1,6 +1,6 @@
 //! The fields of a variant, each read on its own.
 //!
-//! The tokens are cut before anything is parsed: a field begins at `name :` behind a comma (or at the name of one of the four
+//! The tokens are cut before anything is parsed: a field begins at `name :` behind a comma (or at the name of one of the
 //! expressions, when its comma was forgotten), so a mistake in one field never hides the next one, although closures hold
 //! commas of their own.
 
@@ -12,7 +12,7 @@ use super::ast::{Axis, AxisKind, Element, Expr, ExprKind, Name, Parameter, Varia
 use super::{Span, expression, items};
 use crate::diagnostics::{Code, Problem, Problems};
 
-const EXPRESSIONS: [&str; 4] = ["score", "activation", "normalizer", "mask"];
+const EXPRESSIONS: [&str; 6] = ["score", "activation", "normalizer", "keep", "post", "mask"];
 const PARAMETER_SHAPE: &str = "a parameter is `name: f32`, `name: f32[h]` or `const name: i32[b, kv]`; \
                                axes are `b`, `h`, `q`, `kv`, a number or the name of a length";
 
@@ -117,7 +117,7 @@ fn field(
     let Some(head) = head(tokens) else {
         problems.push(
             Problem::new(Code::Syntax, "expected a field, `name: ...`", place)
-                .help("fields are parameters, `score`, `activation`, `normalizer` and `mask`"),
+                .help("fields are parameters, `score`, `activation`, `normalizer`, `keep`, `post` and `mask`"),
         );
         return;
     };
@@ -167,6 +167,8 @@ fn field(
             "score" => variant.score = Some(value),
             "activation" => variant.activation = Some(value),
             "normalizer" => variant.normalizer = Some(value),
+            "keep" => variant.keep = Some(value),
+            "post" => variant.post = Some(value),
             _ => variant.mask = Some(value),
         }
         return;
@@ -186,6 +188,8 @@ pub(super) fn field_value(
         "score" => "a score is a closure, `score: |s, b, h, q, kv| s`",
         "activation" => "an activation is a name or a closure, `activation: exp` or `activation: |s| exp(s)`",
         "normalizer" => "a normalizer is `none`, `softmax` or an expression, `normalizer: sum + 1`",
+        "keep" => "what is kept is `keep: top_k(64)` or a condition, `keep: |s, max, p| s >= max - 5.0`",
+        "post" => "a map after normalization is a closure, `post: |p| clamp(1.1 * p - 0.1, 0, 1)`",
         _ => "a mask is made of names and closures, `mask: causal & (|b, h, q, kv| kv != 0)`",
     };
     let last = tokens.clone().into_iter().last();
@@ -303,7 +307,9 @@ fn parameter(
 fn unknown_field(name: &Name, near: Option<&str>) -> Problem {
     Problem::new(Code::UnknownField, format!("there is no field `{}`", name.text), name.span).help(match near {
         Some(near) => format!("write `{near}`"),
-        None => format!("expressions are `score`, `activation`, `normalizer` and `mask`; {PARAMETER_SHAPE}"),
+        None => {
+            format!("expressions are `score`, `activation`, `normalizer`, `keep`, `post` and `mask`; {PARAMETER_SHAPE}")
+        }
     })
 }
 

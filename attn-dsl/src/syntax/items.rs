@@ -99,6 +99,8 @@ fn item(input: ParseStream, problems: &mut Problems) -> syn::Result<Variant> {
         score: None,
         activation: None,
         normalizer: None,
+        keep: None,
+        post: None,
         mask: None,
     };
     if input.peek(Token![<]) {

@@ -23,6 +23,8 @@ pub fn print(variant: &Variant) -> String {
         ("score", &variant.score),
         ("activation", &variant.activation),
         ("normalizer", &variant.normalizer),
+        ("keep", &variant.keep),
+        ("post", &variant.post),
         ("mask", &variant.mask),
     ];
     if variant.parameters.is_empty() && fields.iter().all(|(_, value)| value.is_none()) {

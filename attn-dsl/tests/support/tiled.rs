@@ -150,6 +150,7 @@ fn keep(all: Extra, saved: &[SavedRow]) -> Extra {
             SavedRow::Reduction(Reduction::Max) => extra.reductions[1] = all.reductions[1],
             SavedRow::Reduction(Reduction::SumSquares) => extra.reductions[2] = all.reductions[2],
             SavedRow::ArgMax => extra.arg_max = all.arg_max,
+            SavedRow::Row(row) => panic!("{row}: these variants have no row passes"),
         }
     }
     extra

@@ -103,6 +103,9 @@ impl Builder {
             score: self.score,
             activation: self.activation,
             normalizer: self.normalizer,
+            entmax: None,
+            keep: None,
+            post: None,
             mask: self.mask,
         }
     }

@@ -163,6 +163,7 @@ fn saved_name(row: SavedRow) -> &'static str {
         SavedRow::Shift => "saved shifts",
         SavedRow::Reduction(_) => "saved reductions",
         SavedRow::ArgMax => "saved positions of maxima",
+        SavedRow::Row(_) => "values of rows",
     }
 }
 
@@ -245,6 +246,10 @@ impl Executor for KernelExecutor {
 
     fn saved_rows(&self) -> usize {
         self.lowered.forward.saved.len()
+    }
+
+    fn has_second_output(&self) -> bool {
+        self.lowered.second_output.is_some()
     }
 
     fn forward(&self, call: &Call, plan: Plan) -> Result<Output, Error> {

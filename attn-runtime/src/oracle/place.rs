@@ -79,6 +79,10 @@ pub(crate) struct PairPlace<'a> {
     pub(crate) product: f64,
     pub(crate) live_keys: usize,
     pub(crate) reductions: Reductions,
+    /// The greatest live score of the row.
+    pub(crate) greatest: f64,
+    /// The pair's normalized weight.
+    pub(crate) probability: f64,
 }
 
 impl Place for PairPlace<'_> {
@@ -101,7 +105,10 @@ impl Place for PairPlace<'_> {
             Input::Reduction(Reduction::Sum) => Value::Float(self.reductions.sum),
             Input::Reduction(Reduction::Max) => Value::Float(self.reductions.max),
             Input::Reduction(Reduction::SumSquares) => Value::Float(self.reductions.sum_squares),
+            Input::GreatestScore => Value::Float(self.greatest),
+            Input::Probability => Value::Float(self.probability),
             Input::Score
+            | Input::Row(_)
             | Input::Shift
             | Input::Statistic
             | Input::ArgMax
