@@ -32,7 +32,7 @@ pub(crate) fn kernels(
     let tile_mask = residual.and_then(|mask| TileMask::of(&mut variant.graph, mask));
     let (variant, tile_mask) = (&variant, tile_mask.as_ref());
     let mut kernels = vec![];
-    let takes_hopper = lowered.row_passes.is_empty();
+    let takes_hopper = lowered.decisions.is_empty();
     let joint = if takes_hopper {
         backward_hopper::kernels(variant, &gradients, &tables, tile_mask, deterministic)
     } else {

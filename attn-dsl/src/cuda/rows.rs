@@ -13,17 +13,17 @@ use minijinja::context;
 use super::arguments::{Argument, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, kernel};
 use super::extremes::{self, extremes};
-use super::forward::{Part, forward_of};
+use super::forward::forward_of;
 use super::mask::TileMask;
+use super::part::Part;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::ir::{Graph, Input, NodeId, Row, RowValue};
 use crate::lower::{Lowered, RowPass, SavedRow};
 use crate::plan::{Pass, PlanError, Shape, Target, tiles};
 
-/// Why no kernel of such a variant has the Hopper schedule.
-pub(super) const NO_HOPPER: &str =
-    "passes over whole rows decide what has a weight, and a product must have the same bits in all of them";
+/// Why a kernel has not the Hopper schedule.
+pub(super) const NO_HOPPER: &str = "a row pass has the portable one, and products must have the same bits in both";
 
 /// The kernels of all row passes, in the order of their launches.
 pub(super) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
