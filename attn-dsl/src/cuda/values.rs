@@ -8,8 +8,9 @@
 //! the order of demand, so that source is reproducible.
 
 mod columns;
+mod cost;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use super::expression::{Emitter, type_name};
@@ -73,6 +74,8 @@ pub(crate) struct Values<'a> {
     pub(crate) packed: bool,
     /// What functions of pairs may have as fields of `Relative`.
     relatives: &'a Relatives,
+    /// Nodes that must have the same bits in every kernel.
+    exact: &'a HashSet<NodeId>,
     fields: HashMap<Place, Vec<Field>>,
     places: HashMap<NodeId, (Place, String)>,
     names: HashMap<Place, Names>,
@@ -90,7 +93,7 @@ impl<'a> Values<'a> {
         precise: bool,
         head_dim: usize,
         counted_live_keys: bool,
-        relatives: &'a Relatives,
+        (relatives, exact): (&'a Relatives, &'a HashSet<NodeId>),
     ) -> Self {
         Values {
             graph,
@@ -102,6 +105,7 @@ impl<'a> Values<'a> {
             counted_live_keys,
             packed: false,
             relatives,
+            exact,
             fields: HashMap::new(),
             places: HashMap::new(),
             names: HashMap::new(),
@@ -281,29 +285,6 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Instructions, about, that a function of a pair takes: what varies slower is read from fields.
-    pub(crate) fn pair_cost(&self, root: NodeId) -> usize {
-        let (mut cost, mut stack, mut seen) = (0, vec![root], std::collections::HashSet::new());
-        while let Some(id) = stack.pop() {
-            if self.is_constant(id)
-                || self.places.contains_key(&id)
-                || self.relative_names.contains_key(&id)
-                || !seen.insert(id)
-            {
-                continue;
-            }
-            cost += match self.graph.op(id) {
-                Op::Input(_) => 0,
-                Op::Parameter { .. } | Op::Unary(Unary::Sin | Unary::Cos | Unary::Softplus, _) => 8,
-                Op::Unary(Unary::Erf, _) => 16,
-                Op::Binary(Binary::Div | Binary::Rem, ..) => 6,
-                _ => 1,
-            };
-            stack.extend(self.graph.op(id).operands());
-        }
-        cost
-    }
-
     /// Whether the values of columns are kept in shared memory: loading them reads memory or computes more than sums, so that it
     /// should be done once for all threads.
     pub(crate) fn is_staged(&self, place: Place) -> bool {
@@ -362,6 +343,7 @@ impl<'a> Values<'a> {
             precise: self.precise,
             key_is_distance: false,
             lengths: self.packed.then_some("tile."),
+            exact: self.exact,
         }
     }
 
