@@ -39,7 +39,8 @@ pub struct Parameter {
 
 /// A variant of attention, checked.
 ///
-/// Per batch and head: `s_ij = score(scale * q_i . k_j)`, `w_ij = activation(s_ij)` (0 where masked),
+/// Per batch and head: `s_ij = score(scale * phi(q_i) . phi(k_j))`, `phi` the feature maps of single elements,
+/// `w_ij = activation(s_ij)` (0 where masked),
 /// `z_i = normalizer(reductions of w)`, `O_i = sum_j w_ij / z_i * v_j`.
 #[derive(Clone, Debug)]
 pub struct Definition {
@@ -63,6 +64,8 @@ pub struct Definition {
     pub normalizer: Option<NodeId>,
     /// Bool: whether the pair is live; `None` is all live.
     pub mask: Option<NodeId>,
+    /// The feature maps of q and of k: float, over `Input::Score`, which stands for the element; `None` is the element itself.
+    pub features: [Option<NodeId>; 2],
 }
 
 impl Definition {

@@ -17,7 +17,7 @@ use crate::machine::Machine;
 use crate::oracle::OracleExecutor;
 use crate::packing::Packing;
 use crate::parameter::Parameters;
-use crate::plan::{Plan, Tuning};
+use crate::plan::{Plan, Schedule, Tuning};
 use crate::tensor::Tensor;
 use crate::variant::Variant;
 
@@ -85,14 +85,14 @@ pub(crate) trait Executor: Send + Sync {
     fn saved_rows(&self) -> usize;
 
     /// Executors without kernels have nothing to plan.
-    fn forward(&self, call: &Call, plan: Plan) -> Result<Output, Error>;
+    fn forward(&self, call: &Call, plan: Plan, schedule: Schedule) -> Result<Output, Error>;
 
     /// What was measured and decided so far.
     fn tunings(&self) -> Vec<Tuning> {
         vec![]
     }
 
-    fn backward(&self, call: &BackwardCall, deterministic: bool) -> Result<Gradients, Error>;
+    fn backward(&self, call: &BackwardCall, deterministic: bool, schedule: Schedule) -> Result<Gradients, Error>;
 }
 
 /// An attention of one variant on one device, ready to run. Cheap to clone.
@@ -102,6 +102,7 @@ pub struct Attention {
     device: Device,
     scale: Option<f32>,
     plan: Plan,
+    schedule: Schedule,
     deterministic: bool,
     packing: Option<Packing>,
     executor: Arc<dyn Executor>,
@@ -123,7 +124,8 @@ impl Attention {
         };
         let plan = Plan::from_environment();
         let device = device.clone();
-        Ok(Attention { definition, device, scale: None, plan, deterministic: true, packing: None, executor })
+        let schedule = Schedule::Auto;
+        Ok(Attention { definition, device, scale: None, plan, schedule, deterministic: true, packing: None, executor })
     }
 
     /// Prepares the variant of a value of a variant's type. Its parameters are still given to each call.
@@ -142,8 +144,8 @@ impl Attention {
     /// masks composed by `&`, `|` and `!`.
     pub fn mask(self, mask: &str) -> Result<Attention, Error> {
         let masked = Attention::new(&self.definition.with_mask(mask)?, &self.device)?;
-        let Attention { scale, plan, deterministic, packing, .. } = self;
-        Ok(Attention { scale, plan, deterministic, packing, ..masked })
+        let Attention { scale, plan, schedule, deterministic, packing, .. } = self;
+        Ok(Attention { scale, plan, schedule, deterministic, packing, ..masked })
     }
 
     /// The same attention of a packed batch: sequences of different lengths one after the other, without padding.
@@ -209,6 +211,27 @@ impl Attention {
         Attention { plan, ..self }
     }
 
+    /// Sets whether attention is computed pair by pair or in linear time; without it, in linear time wherever it can be. Both passes
+    /// of a call may differ in it. The oracle is always quadratic.
+    ///
+    /// ```
+    /// use attn_runtime::{Attention, DType, Device, Parameters, Schedule, Tensor};
+    ///
+    /// let variant = attn_dsl::compile_one("struct Linear { feature: |x| elu(x) + 1, activation: identity, mask: causal }")?;
+    /// let attention = Attention::new(&variant, &Device::Cpu)?;
+    /// let q = Tensor::from_f32(&[1, 1, 100, 8], (0..800).map(|i| (i as f32).sin()).collect())?;
+    /// let [linear, quadratic] = [Schedule::Linear, Schedule::Quadratic].map(|schedule| {
+    ///     attention.clone().schedule(schedule).forward(&q, &q, &q, &Parameters::new())
+    /// });
+    /// let (linear, quadratic) = (linear?.output.to_f32_vec()?, quadratic?.output.to_f32_vec()?);
+    /// assert!(linear.iter().zip(&quadratic).all(|(a, b)| (a - b).abs() < 1e-5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn schedule(self, schedule: Schedule) -> Attention {
+        Attention { schedule, ..self }
+    }
+
     /// Sets whether equal calls of [`Attention::backward`] give equal bits, as they do unless this is set to `false`: sums over keys
     /// may then be added in whatever order they come, where a schedule is faster so. Forward passes are always deterministic.
     #[must_use]
@@ -236,7 +259,7 @@ impl Attention {
     /// `h` is a multiple of `h_kv`; query head `i` reads head `i / (h / h_kv)` of k and v. Lengths may be 0. For sequences of different
     /// lengths see [`Attention::packed`].
     pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, parameters: &Parameters) -> Result<Output, Error> {
-        self.executor.forward(&self.call([q, k, v], parameters)?, self.plan)
+        self.executor.forward(&self.call([q, k, v], parameters)?, self.plan, self.schedule)
     }
 
     /// Computes the gradients of a loss, given its gradient in the output and, if it uses the statistic, in the statistic.
@@ -263,7 +286,7 @@ impl Attention {
             (self.executor.has_statistic(), statistic_grad),
             (self.executor.saved_rows(), &output.saved),
         )?;
-        self.executor.backward(&call, self.deterministic)
+        self.executor.backward(&call, self.deterministic, self.schedule)
     }
 
     /// The scale that was set, if one was.

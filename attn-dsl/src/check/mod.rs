@@ -6,6 +6,7 @@
 //! Invariants of what comes out: see [`crate::definition`].
 
 mod expression;
+mod feature;
 mod gradient;
 mod mask;
 mod names;
@@ -30,6 +31,7 @@ enum Place {
     Activation,
     Normalizer,
     Mask,
+    Feature,
 }
 
 impl Place {
@@ -39,6 +41,7 @@ impl Place {
             Place::Activation => "activation",
             Place::Normalizer => "normalizer",
             Place::Mask => "mask",
+            Place::Feature => "feature",
         }
     }
 
@@ -47,6 +50,7 @@ impl Place {
         match self {
             Place::Score | Place::Activation => "|s, b, h, q, kv|",
             Place::Mask => "|b, h, q, kv|",
+            Place::Feature => "|x|",
             Place::Normalizer => "",
         }
     }
@@ -62,6 +66,7 @@ impl Place {
         match self {
             Place::Score | Place::Activation => &PAIR,
             Place::Mask => &PAIR[1..],
+            Place::Feature => &[("x", None)],
             Place::Normalizer => &[],
         }
     }
@@ -107,6 +112,7 @@ pub(crate) fn check(variant: &Variant, problems: &mut Problems) -> Option<Defini
     let mask = checker.mask(variant.mask.as_ref());
     let activation = checker.activation(variant.activation.as_ref());
     let normalizer = checker.normalizer(variant.normalizer.as_ref());
+    let features = checker.features(variant);
     let Checker { graph, parameters, sizes, spans, .. } = checker;
     if problems.len() > before {
         return None;
@@ -122,6 +128,7 @@ pub(crate) fn check(variant: &Variant, problems: &mut Problems) -> Option<Defini
         activation: activation?,
         normalizer: normalizer?,
         mask: mask?,
+        features: features?,
     };
     match lower(&definition) {
         Ok(_) => Some(definition),
@@ -155,7 +162,7 @@ impl Checker<'_> {
 
     /// `s`, as a score and an activation see it.
     fn s(&mut self) -> NodeId {
-        if self.place == Place::Activation {
+        if matches!(self.place, Place::Activation | Place::Feature) {
             return self.graph.input(Input::Score);
         }
         let product = self.graph.input(Input::Product);

@@ -33,10 +33,13 @@
 mod backward;
 mod bounds;
 mod error;
+mod feature;
 mod forward;
+mod linear;
 mod live;
 mod print;
 mod shift;
+mod sum;
 
 use std::collections::BTreeSet;
 
@@ -47,6 +50,10 @@ use crate::simplify::simplify;
 #[cfg(feature = "cuda")]
 pub(crate) use bounds::{Bound, Bounds};
 pub use error::LowerError;
+pub use feature::Feature;
+pub use linear::{FactorGradient, Linear, NotLinear, Side};
+#[cfg(feature = "cuda")]
+pub(crate) use sum::parts;
 
 /// In the order in which gradients through them are taken.
 const REDUCTIONS: [Reduction; 3] = [Reduction::Sum, Reduction::SumSquares, Reduction::Max];
@@ -145,6 +152,8 @@ pub struct Lowered {
     pub forward: Forward,
     /// The backward pass.
     pub backward: Backward,
+    /// The feature maps of q and of k: products are of mapped elements, and gradients of q and k pass through them.
+    pub features: [Option<Feature>; 2],
 }
 
 /// Lowers a definition: its class, the expressions of both passes, and what the forward pass saves for the backward pass.
@@ -191,6 +200,7 @@ pub fn lower(definition: &Definition) -> Result<Lowered, LowerError> {
         needs_live_keys,
         forward,
         backward,
+        features: definition.features.map(|map| map.map(|map| Feature::of(definition, map))),
     })
 }
 

@@ -12,7 +12,7 @@ use super::ast::{Axis, AxisKind, Element, Expr, ExprKind, Name, Parameter, Varia
 use super::{Span, expression, items};
 use crate::diagnostics::{Code, Problem, Problems};
 
-const EXPRESSIONS: [&str; 4] = ["score", "activation", "normalizer", "mask"];
+const EXPRESSIONS: [&str; 7] = ["score", "activation", "normalizer", "mask", "feature", "feature_q", "feature_k"];
 const PARAMETER_SHAPE: &str = "a parameter is `name: f32`, `name: f32[h]` or `const name: i32[b, kv]`; \
                                axes are `b`, `h`, `q`, `kv`, a number or the name of a length";
 
@@ -167,6 +167,9 @@ fn field(
             "score" => variant.score = Some(value),
             "activation" => variant.activation = Some(value),
             "normalizer" => variant.normalizer = Some(value),
+            "feature" => variant.feature = Some(value),
+            "feature_q" => variant.feature_q = Some(value),
+            "feature_k" => variant.feature_k = Some(value),
             _ => variant.mask = Some(value),
         }
         return;
@@ -186,6 +189,7 @@ pub(super) fn field_value(
         "score" => "a score is a closure, `score: |s, b, h, q, kv| s`",
         "activation" => "an activation is a name or a closure, `activation: exp` or `activation: |s| exp(s)`",
         "normalizer" => "a normalizer is `none`, `softmax` or an expression, `normalizer: sum + 1`",
+        "feature" | "feature_q" | "feature_k" => "a feature map is a closure, `feature: |x| elu_plus_one(x)`",
         _ => "a mask is made of names and closures, `mask: causal & (|b, h, q, kv| kv != 0)`",
     };
     let last = tokens.clone().into_iter().last();

@@ -100,6 +100,9 @@ fn item(input: ParseStream, problems: &mut Problems) -> syn::Result<Variant> {
         activation: None,
         normalizer: None,
         mask: None,
+        feature: None,
+        feature_q: None,
+        feature_k: None,
     };
     if input.peek(Token![<]) {
         problems.push(

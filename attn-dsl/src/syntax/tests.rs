@@ -84,8 +84,8 @@ fn variant() -> impl Strategy<Value = Variant> {
     let visibility = select(&["", "pub", "pub(crate)", "pub(in crate::a)"][..])
         .prop_map(|text| syn::parse_str::<syn::Visibility>(text).expect("a visibility"));
     let field = || option::of(expression());
-    (docs(), visibility, vec(parameter, 0..3), field(), field(), field(), field()).prop_map(
-        |(docs, visibility, parameters, score, activation, normalizer, mask)| Variant {
+    (docs(), visibility, vec(parameter, 0..3), field(), field(), field(), field(), field()).prop_map(
+        |(docs, visibility, parameters, score, activation, normalizer, mask, feature)| Variant {
             attributes: vec![],
             docs,
             visibility,
@@ -105,6 +105,9 @@ fn variant() -> impl Strategy<Value = Variant> {
             activation,
             normalizer,
             mask,
+            feature_q: feature.clone(),
+            feature,
+            feature_k: None,
         },
     )
 }

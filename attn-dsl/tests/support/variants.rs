@@ -104,6 +104,7 @@ impl Builder {
             activation: self.activation,
             normalizer: self.normalizer,
             mask: self.mask,
+            features: [None; 2],
         }
     }
 }

@@ -11,6 +11,7 @@ mod backward;
 mod context;
 mod evaluate;
 mod extremes;
+mod feature;
 mod forward;
 mod mask;
 mod math;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use attn_dsl::lower::{Class, Lowered};
 
+use self::feature::FeatureMaps;
 use self::mask::MaskProgram;
 use self::parameter_gradient::GradientPlan;
 use self::program::Program;
@@ -29,7 +31,7 @@ use crate::attention::{Executor, Gradients, Output};
 use crate::call::{BackwardCall, Call};
 use crate::error::Error;
 use crate::packing;
-use crate::plan::Plan;
+use crate::plan::{Plan, Schedule};
 
 /// Query rows of a tile.
 const ROWS: usize = 64;
@@ -52,6 +54,8 @@ pub(crate) struct CpuExecutor {
     grad_scale: Option<Program>,
     /// The gradients of parameters, and the product gradient of the query pass.
     gradient: GradientPlan,
+    /// Of elements of q and k.
+    features: FeatureMaps,
 }
 
 impl CpuExecutor {
@@ -67,6 +71,7 @@ impl CpuExecutor {
             key_pass: program(&[backward.probability, backward.product_grad]),
             grad_scale: backward.product_grad_scale.map(|root| program(&[root])),
             gradient: GradientPlan::new(&lowered),
+            features: FeatureMaps::new(&lowered),
             lowered,
         }
     }
@@ -81,7 +86,8 @@ impl Executor for CpuExecutor {
         self.lowered.forward.saved.len()
     }
 
-    fn forward(&self, call: &Call, _plan: Plan) -> Result<Output, Error> {
+    fn forward(&self, call: &Call, _plan: Plan, _schedule: Schedule) -> Result<Output, Error> {
+        let call = &self.features.call(call)?;
         match &call.packing {
             Some(packing) => {
                 packing::forward(&self.lowered.definition, call, packing, |own| forward::forward(self, own))
@@ -90,12 +96,14 @@ impl Executor for CpuExecutor {
         }
     }
 
-    fn backward(&self, call: &BackwardCall, _deterministic: bool) -> Result<Gradients, Error> {
-        match &call.call.packing {
+    fn backward(&self, call: &BackwardCall, _deterministic: bool, _schedule: Schedule) -> Result<Gradients, Error> {
+        let mapped = &self.features.backward_call(call)?;
+        let gradients = match &mapped.call.packing {
             Some(packing) => {
-                packing::backward(&self.lowered.definition, call, packing, |own| backward::backward(self, own))
+                packing::backward(&self.lowered.definition, mapped, packing, |own| backward::backward(self, own))
             }
-            None => backward::backward(self, call),
-        }
+            None => backward::backward(self, mapped),
+        }?;
+        self.features.chain(&call.call, gradients)
     }
 }
