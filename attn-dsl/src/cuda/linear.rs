@@ -18,7 +18,7 @@ use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::ir::{Input, NodeId, Reduction};
 use crate::lower::{Class, Linear, Lowered, SavedRow, Side};
-use crate::plan::{LinearNeeds, LinearTiles, PlanError, Shape, Target, linear_fits, linear_tiles};
+use crate::plan::{ElementType, LinearNeeds, LinearTiles, PlanError, Shape, Target, linear_fits, linear_tiles};
 
 /// Threads of a block of `attn_group_sum`.
 pub const GROUP_SUM_THREADS: u32 = 256;
@@ -119,6 +119,23 @@ impl Form<'_> {
         self.linear.graph.as_float(factor) == Some(1.0)
     }
 
+    /// Whether a factor of rows differs between them.
+    fn scales_by_row(&self, factor: NodeId) -> bool {
+        !self.is_one(factor) && !self.linear.graph.rate(factor).is_tile()
+    }
+
+    /// The C++ factor of row `AT` of a chunk, where rows have one.
+    fn row_scale(&self) -> Option<&'static str> {
+        let (factor, of_tile) = match self.sum.rows() {
+            Side::Query => (self.linear.query_scale, "query_scale(tile, Query{})"),
+            Side::Key => (self.linear.key_scale, "key_scale(tile, Key{})"),
+        };
+        if self.is_one(factor) {
+            return None;
+        }
+        Some(if self.scales_by_row(factor) { "values.row_scale[AT]" } else { of_tile })
+    }
+
     /// Whether `1 / z` is a value of a query.
     fn divides(&self) -> bool {
         self.linear.inverse.is_some() && !self.normalized()
@@ -149,8 +166,8 @@ impl Form<'_> {
                 if self.exponents() {
                     values.push(("row_exponent", "query_exponent(tile, query_row)"));
                 }
-                if !self.is_one(self.linear.query_factor) {
-                    values.push(("row_scale", "query_factor(tile, query_row)"));
+                if self.scales_by_row(self.linear.query_scale) {
+                    values.push(("row_scale", "query_scale(tile, query_row)"));
                 }
                 if self.divides() {
                     values.push(("row_inverse", "query_inverse(tile, query_row)"));
@@ -163,8 +180,8 @@ impl Form<'_> {
                 if self.exponents() {
                     values.push(("row_exponent", "key_exponent(tile, key_row)"));
                 }
-                if !self.is_one(self.linear.key_factor) {
-                    values.push(("row_scale", "key_factor(tile, key_row)"));
+                if self.scales_by_row(self.linear.key_scale) {
+                    values.push(("row_scale", "key_scale(tile, key_row)"));
                 }
             }
         }
@@ -218,6 +235,24 @@ pub fn linear_forward(lowered: &Lowered, shape: Shape, target: Target) -> Result
     sum_kernels(&Form { sum: LinearSum::Output, linear: &linear, lowered: &own }, shape, target)
 }
 
+/// Whether every gradient of a variant has the linear-time schedule.
+///
+/// # Errors
+/// [`PlanError::NotLinear`] where one is better summed pair by pair.
+pub fn linear_backward_fits(lowered: &Lowered, linear: &Linear, shape: Shape) -> Result<(), PlanError> {
+    match linear.cancelling() {
+        Some(id) if shape.element() != ElementType::F32 => {
+            let name = &lowered.definition.parameter(id).name;
+            let reason = format!(
+                "the gradient of `{name}`, one of all positions, is a difference of sums that {} does not carry; mark it `const`, or use f32",
+                shape.element()
+            );
+            Err(PlanError::NotLinear { reason })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The kernels of the linear-time backward pass, in the order of their launches; where query heads share keys, dk and dv are those
 /// of every query head, and [`group_sum`] follows.
 ///
@@ -225,6 +260,7 @@ pub fn linear_forward(lowered: &Lowered, shape: Shape, target: Target) -> Result
 /// As [`linear_forward`], or when a parameter's gradient has no kernel.
 pub fn linear_backward(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
     let linear = factorised(lowered, shape)?;
+    linear_backward_fits(lowered, &linear, shape)?;
     let own = with_graph(lowered, &linear);
     let mut kernels = vec![];
     let row_gradients = lowered.backward.parameters.iter().any(|gradient| !gradient.per_pair);
@@ -399,12 +435,32 @@ fn walk_kernel(form: &Form<'_>, shape: Shape, target: Target, is_state: bool) ->
     let zero = linear.graph.ids().find(|&id| linear.graph.as_float(id) == Some(0.0));
     let mut wanted: Vec<(&str, Side, NodeId)> = vec![];
     let uses = |side: Side, row: &str, column: &str| if rows == side { has_row(row) } else { has_column(column) };
-    for (side, factor, factor_name, exponent, exponent_name) in [
-        (Side::Query, linear.query_factor, "query_factor", linear.query_exponent, "query_exponent"),
-        (Side::Key, linear.key_factor, "key_factor", linear.key_exponent, "key_exponent"),
+    for (side, factor, factor_name, scale, scale_name, exponent, exponent_name) in [
+        (
+            Side::Query,
+            linear.query_factor,
+            "query_factor",
+            linear.query_scale,
+            "query_scale",
+            linear.query_exponent,
+            "query_exponent",
+        ),
+        (
+            Side::Key,
+            linear.key_factor,
+            "key_factor",
+            linear.key_scale,
+            "key_scale",
+            linear.key_exponent,
+            "key_exponent",
+        ),
     ] {
-        if uses(side, "row_scale", "column_factor") && !form.is_one(factor) {
-            wanted.push((factor_name, side, factor));
+        let (own, name, used) = match rows == side {
+            true => (scale, scale_name, !is_state),
+            false => (factor, factor_name, has_column("column_factor")),
+        };
+        if used && !form.is_one(own) {
+            wanted.push((name, side, own));
         }
         if uses(side, "row_exponent", "column_exponent") {
             wanted.push((exponent_name, side, exponent.or(zero).expect("a graph of derivatives has a zero")));
@@ -487,7 +543,7 @@ fn walk_kernel(form: &Form<'_>, shape: Shape, target: Target, is_state: bool) ->
     };
     let extra: fn(usize, [usize; 2]) -> usize = match (normalized, sums) {
         (true, _) => |block, [ab, _]| 4 * (ab + (block / 16 + 2) * block),
-        (_, true) => |block, [_, c]| 4 * (c / 16) * block,
+        (_, true) if !causal => |block, [_, c]| 4 * (c / 16) * block,
         _ => |_, _| 0,
     };
     let needs = LinearNeeds { dims, tiles, weights: !is_state && causal, values: names.len(), extra };
@@ -534,7 +590,7 @@ fn walk_kernel(form: &Form<'_>, shape: Shape, target: Target, is_state: bool) ->
         column_factor => column_factor.filter(|_| walks_columns),
         column_bias => form.column_bias(),
         row_bias => form.row_bias(),
-        row_scale => has_row("row_scale"),
+        row_scale => form.row_scale(),
         row_inverse => has_row("row_inverse"),
         column_scaled => !scale.is_empty(),
         column_scale => scale.join(" * "),

@@ -93,7 +93,11 @@ fn side_kernel(
         members.push(argument);
         let terms = [
             pairs.map(|_| format!("sum * {slope}(tile, place)")),
-            rows.map(|_| format!("{term}(tile, place)")),
+            // rows without a live key add nothing
+            rows.map(|_| match linear.causal {
+                true => format!("(at + kv_len - q_len >= 0 ? {term}(tile, place) : 0.f)"),
+                false => format!("{term}(tile, place)"),
+            }),
         ];
         let value = terms.into_iter().flatten().collect::<Vec<_>>().join(" + ");
         gradients.push((format!("{array}{}", variant.name_of(*id)), value));

@@ -55,7 +55,7 @@ pub use arguments::{Argument, Length, RowArray, TensorRole};
 pub use extremes::EXTREMES_BLOCK;
 pub use feature::{FEATURE_THREADS, features};
 pub use gradients::{GradientKind, gradient_kind, sums_by_position};
-pub use linear::{GROUP_SUM_THREADS, LinearSum, group_sum, linear_backward, linear_forward};
+pub use linear::{GROUP_SUM_THREADS, LinearSum, group_sum, linear_backward, linear_backward_fits, linear_forward};
 pub use reduce::{PartialSums, REDUCE_THREADS, Reduction, reduce_source};
 
 use crate::ir::ParameterId;

@@ -75,14 +75,20 @@ pub struct Linear {
     pub graph: Graph,
     /// Whether a query sees the keys up to its own position, the last query being aligned with the last key; it sees all otherwise.
     pub causal: bool,
-    /// `F`: a row expression.
+    /// `F` without what is the same for all pairs of a head: a row expression, which scales the query as one of many summed.
     pub query_factor: NodeId,
+    /// `F`: a row expression, which scales the query's own sum.
+    pub query_scale: NodeId,
     /// `A`, in log2 units: a row expression, where there is one.
     pub query_exponent: Option<NodeId>,
     /// `G`: a key expression.
     pub key_factor: NodeId,
+    /// `G` times what is the same for all pairs of a head, which scales the key's own sum.
+    pub key_scale: NodeId,
     /// `B`, in log2 units: a key expression, where there is one.
     pub key_exponent: Option<NodeId>,
+    /// What is the same for all pairs of a head: a tile expression.
+    pub shared: NodeId,
     /// The normalizer, over `Reduction::Sum` and row inputs, where there is one.
     pub normalizer: Option<NodeId>,
     /// `1 / z` as the backward pass has it, 0 where `z` is 0: over the saved rows.
@@ -97,6 +103,7 @@ pub struct Linear {
 #[derive(Default)]
 struct Factors {
     product: bool,
+    tile: Vec<NodeId>,
     query: Vec<NodeId>,
     key: Vec<NodeId>,
     query_terms: Vec<NodeId>,
@@ -129,8 +136,10 @@ impl Linear {
         if !factors.product {
             return refuse("its weight does not depend on q . k");
         }
-        let Factors { query, key, query_terms, key_terms, .. } = factors;
-        let [query_factor, key_factor] = [query, key].map(|factors| {
+        let Factors { tile, query, key, query_terms, key_terms, .. } = factors;
+        let query_scale = [tile.clone(), query.clone()].concat();
+        let key_scale = [tile.clone(), key.clone()].concat();
+        let [query_factor, query_scale, key_factor, key_scale, shared] = [query, query_scale, key, key_scale, tile].map(|factors| {
             let one = graph.float(1.0);
             let product = factors.into_iter().fold(one, |product, factor| graph.product(product, factor));
             in_powers_of_two(&mut graph, product)
@@ -145,9 +154,12 @@ impl Linear {
             graph,
             causal,
             query_factor,
+            query_scale,
             query_exponent,
             key_factor,
+            key_scale,
             key_exponent,
+            shared,
             normalizer: lowered.forward.normalizer,
             inverse,
             bias,
@@ -165,13 +177,29 @@ impl Linear {
         Some(simplify(graph, at_end))
     }
 
+    /// A parameter that both a query's and a key's exponent read where no position stands, as the decay of a head: its gradient is
+    /// a difference of sums that grow with positions, which tensors of 16 bits do not carry.
+    pub fn cancelling(&self) -> Option<ParameterId> {
+        let reads = |side: Side, id: ParameterId, exponent: Option<NodeId>| {
+            let is_read = |op: &Op| matches!(op, Op::Parameter { parameter, .. } if *parameter == id);
+            let of_tile = |gradient: &&FactorGradient| gradient.index.iter().all(|&at| self.graph.rate(at).is_tile());
+            let own = self.parameters.iter().filter(|gradient| gradient.side == side && gradient.parameter == id);
+            own.filter(of_tile).count() > 0 && exponent.is_some_and(|exponent| self.graph.any(exponent, is_read))
+        };
+        let both = |id: &ParameterId| {
+            reads(Side::Query, *id, self.query_exponent) && reads(Side::Key, *id, self.key_exponent)
+        };
+        self.parameters.iter().map(|gradient| gradient.parameter).find(both)
+    }
+
     /// The contributions of both sides to every learnable parameter.
     fn gradients(&mut self, lowered: &Lowered) -> Result<Vec<FactorGradient>, NotLinear> {
         let mut found = vec![];
         let sides = [
-            (Side::Query, self.query_factor, self.query_exponent),
-            (Side::Key, self.key_factor, self.key_exponent),
+            (Side::Query, self.query_scale, self.query_exponent),
+            (Side::Key, self.key_scale, self.key_exponent),
         ];
+        let shared = self.shared;
         for (side, factor, exponent) in sides {
             let graph = &mut self.graph;
             let roots: Vec<NodeId> = [Some(factor), exponent].into_iter().flatten().collect();
@@ -183,7 +211,10 @@ impl Linear {
             let ln2 = graph.float(LN_2);
             let of_exponent = graph.product(factor, ln2);
             let one = graph.float(1.0);
-            let mut slopes = derivative(graph, factor, &reads, one);
+            // what all pairs share counts once, on the queries' side
+            let own = if side == Side::Query { factor } else { self.key_factor };
+            let seed = if side == Side::Query { one } else { shared };
+            let mut slopes = derivative(graph, own, &reads, seed);
             if let Some(exponent) = exponent {
                 let more = derivative(graph, exponent, &reads, of_exponent);
                 slopes = slopes.into_iter().zip(more).map(|(a, b)| graph.sum(a, b)).collect();
@@ -243,7 +274,7 @@ impl Factors {
                 return self.take(graph, b, !inverted);
             }
             Op::Unary(Unary::Neg, a) => {
-                self.query.push(graph.float(-1.0));
+                self.tile.push(graph.float(-1.0));
                 return self.take(graph, a, inverted);
             }
             Op::Unary(Unary::Exp2, exponent) if !graph.rate(id).is_tile() => {
@@ -254,7 +285,9 @@ impl Factors {
         let rate = graph.rate(id);
         let one = graph.float(1.0);
         let factor = if inverted { graph.quotient(one, id) } else { id };
-        if rate.is_row() {
+        if rate.is_tile() {
+            self.tile.push(factor);
+        } else if rate.is_row() {
             self.query.push(factor);
         } else if rate.is_column() {
             self.key.push(factor);
@@ -375,7 +408,7 @@ mod tests {
             |id| print_expression_with(&linear.graph, id, Names { parameters: &parameters, ..Names::default() });
         let exponent = |id: Option<NodeId>| id.map_or_else(|| "none".to_owned(), print);
         [
-            print(linear.query_factor),
+            print(linear.query_scale),
             exponent(linear.query_exponent),
             print(linear.key_factor),
             exponent(linear.key_exponent),

@@ -13,6 +13,7 @@ mod evaluate;
 mod extremes;
 mod feature;
 mod forward;
+mod linear;
 mod mask;
 mod math;
 mod matrix;
@@ -21,14 +22,16 @@ mod program;
 
 use std::sync::Arc;
 
-use attn_dsl::lower::{Class, Lowered};
+use attn_dsl::lower::{Class, Linear, Lowered, NotLinear};
+use attn_dsl::plan::PlanError;
 
 use self::feature::FeatureMaps;
+use self::linear::LinearPlan;
 use self::mask::MaskProgram;
 use self::parameter_gradient::GradientPlan;
 use self::program::Program;
 use crate::attention::{Executor, Gradients, Output};
-use crate::call::{BackwardCall, Call};
+use crate::call::{BackwardCall, Call, Problem};
 use crate::error::Error;
 use crate::packing;
 use crate::plan::{Plan, Schedule};
@@ -56,6 +59,8 @@ pub(crate) struct CpuExecutor {
     gradient: GradientPlan,
     /// Of elements of q and k.
     features: FeatureMaps,
+    /// The weight in parts, or why it has none.
+    linear: Result<LinearPlan, NotLinear>,
 }
 
 impl CpuExecutor {
@@ -72,7 +77,26 @@ impl CpuExecutor {
             grad_scale: backward.product_grad_scale.map(|root| program(&[root])),
             gradient: GradientPlan::new(&lowered),
             features: FeatureMaps::new(&lowered),
+            linear: Linear::of(&lowered).map(|linear| LinearPlan::new(&lowered, &linear)),
             lowered,
+        }
+    }
+}
+
+impl CpuExecutor {
+    /// What a call is computed with in linear time, if it is.
+    fn linear(&self, schedule: Schedule, problem: &Problem) -> Result<Option<&LinearPlan>, Error> {
+        let refused = |reason: String| Error::from(PlanError::NotLinear { reason });
+        let plan = match (&self.linear, problem.packing) {
+            (Err(why), _) => Err(refused(why.to_string())),
+            (Ok(_), Some(_)) => Err(refused("packed batches are computed by the quadratic schedule".to_owned())),
+            (Ok(plan), None) => Ok(plan),
+        };
+        let is_empty = [problem.q_len, problem.kv_len, problem.heads, problem.batch].contains(&0);
+        match schedule {
+            Schedule::Quadratic => Ok(None),
+            Schedule::Auto => Ok(plan.ok().filter(|_| !is_empty)),
+            Schedule::Linear => Ok(Some(plan?).filter(|_| !is_empty)),
         }
     }
 }
@@ -86,8 +110,11 @@ impl Executor for CpuExecutor {
         self.lowered.forward.saved.len()
     }
 
-    fn forward(&self, call: &Call, _plan: Plan, _schedule: Schedule) -> Result<Output, Error> {
+    fn forward(&self, call: &Call, _plan: Plan, schedule: Schedule) -> Result<Output, Error> {
         let call = &self.features.call(call)?;
+        if let Some(plan) = self.linear(schedule, &call.problem)? {
+            return linear::forward(self, plan, call);
+        }
         match &call.packing {
             Some(packing) => {
                 packing::forward(&self.lowered.definition, call, packing, |own| forward::forward(self, own))
@@ -96,8 +123,11 @@ impl Executor for CpuExecutor {
         }
     }
 
-    fn backward(&self, call: &BackwardCall, _deterministic: bool, _schedule: Schedule) -> Result<Gradients, Error> {
+    fn backward(&self, call: &BackwardCall, _deterministic: bool, schedule: Schedule) -> Result<Gradients, Error> {
         let mapped = &self.features.backward_call(call)?;
+        if let Some(plan) = self.linear(schedule, &call.call.problem)? {
+            return self.features.chain(&call.call, linear::backward(self, plan, mapped)?);
+        }
         let gradients = match &mapped.call.packing {
             Some(packing) => {
                 packing::backward(&self.lowered.definition, mapped, packing, |own| backward::backward(self, own))

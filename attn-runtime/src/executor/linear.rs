@@ -3,7 +3,9 @@
 //! Invariants: a segment is a whole number of chunks; one buffer of states serves all sums of a pass, which follow one another in
 //! stream order; without queries, keys or heads there is nothing that this schedule would do, and the quadratic one runs.
 
-use attn_dsl::cuda::{GROUP_SUM_THREADS, KernelKind, Length, LinearSum, RowArray, TensorRole};
+use attn_dsl::cuda::{
+    GROUP_SUM_THREADS, KernelKind, Length, LinearSum, RowArray, TensorRole, linear_backward_fits,
+};
 use attn_dsl::lower::{SavedRow, Side};
 use attn_dsl::plan::{PlanError, linear_fits};
 
@@ -47,12 +49,15 @@ impl KernelExecutor {
     ///
     /// # Errors
     /// When it is asked for and there is none.
-    pub(super) fn is_linear(&self, schedule: Schedule, problem: &Problem) -> Result<bool, Error> {
+    pub(super) fn is_linear(&self, schedule: Schedule, problem: &Problem, backward: bool) -> Result<bool, Error> {
         let fits = || -> Result<(), Error> {
-            if let Err(why) = &self.linear {
-                return Err(PlanError::NotLinear { reason: why.to_string() }.into());
+            let shape = shape_of(problem)?;
+            match &self.linear {
+                Err(why) => return Err(PlanError::NotLinear { reason: why.to_string() }.into()),
+                Ok(linear) if backward => linear_backward_fits(&self.lowered, linear, shape)?,
+                Ok(_) => {}
             }
-            Ok(linear_fits(shape_of(problem)?)?)
+            Ok(linear_fits(shape)?)
         };
         let is_empty = [problem.q_len, problem.kv_len, problem.heads, problem.batch].contains(&0);
         match schedule {

@@ -264,7 +264,7 @@ impl Executor for KernelExecutor {
     }
 
     fn forward(&self, call: &Call, plan: Plan, schedule: Schedule) -> Result<Output, Error> {
-        if self.is_linear(schedule, &call.problem)? {
+        if self.is_linear(schedule, &call.problem, false)? {
             return self.run_linear_forward(call);
         }
         let mapped = self.mapped(call)?;
@@ -282,7 +282,7 @@ impl Executor for KernelExecutor {
     }
 
     fn backward(&self, call: &BackwardCall, deterministic: bool, schedule: Schedule) -> Result<Gradients, Error> {
-        if self.is_linear(schedule, &call.call.problem)? {
+        if self.is_linear(schedule, &call.call.problem, true)? {
             return self.run_linear_backward(call);
         }
         let Some(mapped) = self.mapped(&call.call)? else { return self.run_backward(call, deterministic) };

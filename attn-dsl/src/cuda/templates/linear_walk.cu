@@ -65,7 +65,8 @@ attn_linear_@{ walk }(const __grid_constant__ Arguments arguments) {
     float* row_scales = (float*)(behind + padded(AB_DIM) * 4 + (BLOCK / 16 + 1) * BLOCK * 4);
     //% endif
     //% if sums
-    float (*product_sums)[BLOCK] = (float (*)[BLOCK])behind;
+    // they lie where weights did, or behind the chunks where there are none
+    float (*product_sums)[BLOCK] = (float (*)[BLOCK])@{ "(shared + STAGES * STAGE_BYTES)" if causal else "behind" };
     //% endif
 
     const int slot_number = @{ "segment" if causal else "arguments.column_segments" };
@@ -216,14 +217,14 @@ attn_linear_@{ walk }(const __grid_constant__ Arguments arguments) {
             for (int tile_of_columns = 0; tile_of_columns <= at / 16; ++tile_of_columns) sum += row_sums[tile_of_columns][at];
             //% endif
             //% if row_scale
-            sum *= values.row_scale[at];
+            sum *= @{ row_scale | replace("AT", "at") };
             //% endif
             const int q = first_row + at;
             float scale = 0.f;
             if (q >= 0 && q < q_len) {
                 const Query query = query_at(q);
                 const float z = normalizer(tile, query, sum);
-                scale = z == 0.f ? 0.f : @{ "values.row_scale[at]" if row_scale else "1.f" } / z;
+                scale = z == 0.f ? 0.f : @{ row_scale | replace("AT", "at") if row_scale else "1.f" } / z;
                 arguments.statistic[((i64)batch * gridDim.y + head) * q_len + q] = z;
             }
             row_scales[at] = scale;
@@ -245,6 +246,9 @@ attn_linear_@{ walk }(const __grid_constant__ Arguments arguments) {
         element* out_rows = rows_of(arguments.@{ out }, batch, head);
         //% if raw
         const element* raw_rows = rows_of(arguments.@{ raw }, batch, @{ raw_head });
+        //% endif
+        //% if sums
+        float own_sums[BLOCK / 16][2];
         //% endif
 #pragma unroll
         for (int m = 0; m < BLOCK / 16; ++m) {
@@ -296,7 +300,7 @@ attn_linear_@{ walk }(const __grid_constant__ Arguments arguments) {
                 //% if normalized
                 const float scale = row_scales[row + 8 * r];
                 //% elif row_scale
-                const float scale = values.row_scale[row + 8 * r];
+                const float scale = @{ row_scale | replace("AT", "row + 8 * r") };
                 //% endif
                 //% if sums
                 float sum = 0.f;
@@ -336,8 +340,7 @@ attn_linear_@{ walk }(const __grid_constant__ Arguments arguments) {
                     }
                 }
                 //% if sums
-                sum = quad_sum(sum);
-                if (lane % 4 == 0) product_sums[warp][row + 8 * r] = sum;
+                own_sums[m][r] = quad_sum(sum);
                 //% endif
             }
         }
@@ -354,9 +357,13 @@ attn_linear_@{ walk }(const __grid_constant__ Arguments arguments) {
         //% endif
         //% endif
         //% if sums or stages == 1
-        __syncthreads();
+        __syncthreads();   // every warp has used this chunk and its weights
         //% endif
         //% if sums
+        if (lane % 4 == 0)
+#pragma unroll
+            for (int m = 0; m < BLOCK / 16; ++m) product_sums[warp][16 * m + lane / 4] = own_sums[m][0], product_sums[warp][16 * m + lane / 4 + 8] = own_sums[m][1];
+        __syncthreads();
         for (int at = threadIdx.x; at < BLOCK; at += THREADS) {
             float sum = 0.f;
 #pragma unroll
