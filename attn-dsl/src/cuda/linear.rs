@@ -59,7 +59,8 @@ impl LinearSum {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// As kernels are called after it: forward, dq, dk or dv.
+    pub fn name(self) -> &'static str {
         match self {
             LinearSum::Output => "forward",
             LinearSum::QueryGrad => "dq",

@@ -80,10 +80,6 @@ __device__ __forceinline__ void multiply(float (&left)[4], float (&right)[4], co
 __device__ __forceinline__ FragmentA as_a(const float (&left)[4], const float (&right)[4]) {
     return {{left[0], left[2], left[1], left[3], right[0], right[2], right[1], right[3]}};
 }
-// Two neighbouring elements of an output row.
-__device__ __forceinline__ void store_shared_pair(u32 address, float low, float high) {
-    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(low), "f"(high) : "memory");
-}
 //% if needs.depth_fragments
 // Two 16 x 8 accumulator tiles, transposed, as the B of a product whose depth is their columns.
 __device__ __forceinline__ FragmentB as_b(const float (&left)[4], const float (&right)[4]) {
@@ -106,3 +102,7 @@ __device__ __forceinline__ FragmentB b_of_depth(float2 low, float2 high) {
     return {{low.x, low.y, high.x, high.y, low.x, low.y, high.x, high.y}};
 }
 //% endif
+// Two neighbouring elements of an output row.
+__device__ __forceinline__ void store_shared_pair(u32 address, float low, float high) {
+    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(low), "f"(high) : "memory");
+}
