@@ -15,6 +15,7 @@ mod oracle;
 mod packing;
 mod parameter;
 mod plan;
+mod segments;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod tensor;

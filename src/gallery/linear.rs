@@ -3,7 +3,7 @@
 use crate::attention;
 
 attention! {
-    /// `w_j = phi(q) . phi(k_j) / (sum + 1e-6)`, `phi(x) = elu(x) + 1`: kernelised linear attention (Katharopoulos et al.,
+    /// `w_j = phi(q) . phi(k_j)`, divided by their sum and `1e-6`, `phi(x) = elu(x) + 1` of each element (Katharopoulos et al.,
     /// Transformers are RNNs: Fast Autoregressive Transformers with Linear Attention, 2020).
     #[derive(Clone, Debug)]
     pub struct LinearElu {
@@ -12,8 +12,8 @@ attention! {
         normalizer: sum + 1e-6,
     }
 
-    /// `w_j = exp(gates_i - gates_j) s_j` for keys up to the query: linear attention with a scalar gate a token, whose logarithms
-    /// are given as their running sums (Dao & Gu, Transformers are SSMs (Mamba-2), 2024; Yang et al., Gated Linear Attention
+    /// `w_j = exp(gates_i - gates_j) s_j` for keys up to the query: linear attention with a scalar gate a token, given as running sums
+    /// of the gates' logarithms (Dao & Gu, Transformers are SSMs (Mamba-2), 2024; Yang et al., Gated Linear Attention
     /// Transformers with Hardware-Efficient Training, 2024).
     #[derive(Clone, Debug)]
     pub struct GatedLinear {

@@ -134,6 +134,10 @@ pub enum Argument {
     States,
     /// f32 exponents that states are relative to, in log2 units: an address.
     StateExponents,
+    /// f32 `[b, h, d, dv]`, or a column more: the state to begin with, or null: an address.
+    StateIn,
+    /// The same of the state at the end, or null: an address.
+    StateOut,
     /// f32 `[b, h, n]`: the sums of gradients times products of each query or key: an address.
     ProductSums(Side),
     /// An address of 4 bytes that are 0 before and after each launch: how many tiles the blocks have taken.
@@ -164,6 +168,8 @@ impl Argument {
             | Argument::QueryGradTurns
             | Argument::States
             | Argument::StateExponents
+            | Argument::StateIn
+            | Argument::StateOut
             | Argument::ProductSums(_)
             | Argument::WorksTaken
             | Argument::CuSeqlensQ
@@ -244,6 +250,8 @@ pub(crate) fn declare(
             Argument::StateExponents => {
                 line("float* state_exponents   /* that states are relative to, log2 units */".to_owned())
             }
+            Argument::StateIn => line("const float* state_in   /* or null */".to_owned()),
+            Argument::StateOut => line("float* state_out   /* or null */".to_owned()),
             Argument::ProductSums(Side::Query) => line("float* query_sums".to_owned()),
             Argument::ProductSums(Side::Key) => line("float* key_sums".to_owned()),
             Argument::WorksTaken => {

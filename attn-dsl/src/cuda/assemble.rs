@@ -77,6 +77,8 @@ impl<'a> Variant<'a> {
             "works_taken",
             "states",
             "state_exponents",
+            "state_in",
+            "state_out",
             "query_sums",
             "key_sums",
             "segments",

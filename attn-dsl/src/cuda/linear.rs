@@ -8,212 +8,28 @@
 //! Invariants: all tensors are read in the order of their rows and no state but those of segments goes to memory; sums of state
 //! are f32 and relative to the largest exponent so far.
 
-use minijinja::{Value, context};
+mod form;
+mod own;
+mod prefix;
 
-use super::arguments::{Argument, Length, RowArray, TensorRole, declare};
+use minijinja::context;
+
+use self::form::Form;
+pub use self::form::LinearSum;
+pub(super) use self::own::Own;
+use self::prefix::prefix_kernel;
+use super::arguments::{Argument, Length, RowArray, TensorRole};
 use super::assemble::{Machinery, Variant, file_name};
 use super::feature::{feature_functions, feature_names, feature_of};
 use super::linear_parameters::parameter_kernels;
-use super::values::{Place, Values, function};
+use super::values::function;
 use super::{Kernel, KernelKind};
 use crate::ir::{Input, NodeId, Reduction};
-use crate::lower::{Class, Linear, Lowered, SavedRow, Side};
+use crate::lower::{Linear, Lowered, SavedRow, Side};
 use crate::plan::{ElementType, LinearNeeds, LinearTiles, PlanError, Shape, Target, linear_fits, linear_tiles};
 
 /// Threads of a block of `attn_group_sum`.
 pub const GROUP_SUM_THREADS: u32 = 256;
-
-/// Threads of a block that adds up segments.
-const PREFIX_THREADS: usize = 128;
-
-/// One of the sums that the linear-time schedule computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LinearSum {
-    /// The output, of the weights of v.
-    Output,
-    /// dq.
-    QueryGrad,
-    /// dk.
-    KeyGrad,
-    /// dv.
-    ValueGrad,
-}
-
-impl LinearSum {
-    /// `a`, `b`, `c` and the result.
-    fn tensors(self) -> [TensorRole; 4] {
-        use TensorRole::{K, KGrad, Output, OutputGrad, Q, QGrad, V, VGrad};
-        match self {
-            LinearSum::Output => [Q, K, V, Output],
-            LinearSum::QueryGrad => [OutputGrad, V, K, QGrad],
-            LinearSum::KeyGrad => [V, OutputGrad, Q, KGrad],
-            LinearSum::ValueGrad => [K, Q, OutputGrad, VGrad],
-        }
-    }
-
-    /// What its rows are.
-    fn rows(self) -> Side {
-        match self {
-            LinearSum::Output | LinearSum::QueryGrad => Side::Query,
-            LinearSum::KeyGrad | LinearSum::ValueGrad => Side::Key,
-        }
-    }
-
-    /// As kernels are called after it: forward, dq, dk or dv.
-    pub fn name(self) -> &'static str {
-        match self {
-            LinearSum::Output => "forward",
-            LinearSum::QueryGrad => "dq",
-            LinearSum::KeyGrad => "dk",
-            LinearSum::ValueGrad => "dv",
-        }
-    }
-
-    fn entry(self) -> &'static str {
-        match self {
-            LinearSum::Output => "attn_linear_forward",
-            LinearSum::QueryGrad => "attn_linear_dq",
-            LinearSum::KeyGrad => "attn_linear_dk",
-            LinearSum::ValueGrad => "attn_linear_dv",
-        }
-    }
-
-    /// The head dimensions of `a` and `b`, and of `c`.
-    fn dims(self, shape: Shape) -> [usize; 2] {
-        match self {
-            LinearSum::Output | LinearSum::ValueGrad => [shape.head_dim(), shape.value_dim()],
-            LinearSum::QueryGrad | LinearSum::KeyGrad => [shape.value_dim(), shape.head_dim()],
-        }
-    }
-}
-
-/// What a sum has of what a sum may have.
-struct Form<'a> {
-    sum: LinearSum,
-    linear: &'a Linear,
-    lowered: &'a Lowered,
-}
-
-impl Form<'_> {
-    fn exponents(&self) -> bool {
-        self.linear.query_exponent.is_some() || self.linear.key_exponent.is_some()
-    }
-
-    /// Whether the rows are divided by a sum that is found here.
-    fn normalized(&self) -> bool {
-        self.sum == LinearSum::Output && self.lowered.class == Class::Streaming
-    }
-
-    fn has_bias(&self) -> bool {
-        matches!(self.sum, LinearSum::QueryGrad | LinearSum::KeyGrad) && self.linear.bias.is_some()
-    }
-
-    fn row_bias(&self) -> bool {
-        self.has_bias() && self.sum == LinearSum::QueryGrad
-    }
-
-    fn column_bias(&self) -> bool {
-        self.has_bias() && self.sum == LinearSum::KeyGrad
-    }
-
-    fn is_one(&self, factor: NodeId) -> bool {
-        self.linear.graph.as_float(factor) == Some(1.0)
-    }
-
-    /// Whether a factor of rows differs between them.
-    fn scales_by_row(&self, factor: NodeId) -> bool {
-        !self.is_one(factor) && !self.linear.graph.rate(factor).is_tile()
-    }
-
-    /// The C++ factor of row `AT` of a chunk, where rows have one.
-    fn row_scale(&self) -> Option<&'static str> {
-        let (factor, of_tile) = match self.sum.rows() {
-            Side::Query => (self.linear.query_scale, "query_scale(tile, Query{})"),
-            Side::Key => (self.linear.key_scale, "key_scale(tile, Key{})"),
-        };
-        if self.is_one(factor) {
-            return None;
-        }
-        Some(if self.scales_by_row(factor) { "values.row_scale[AT]" } else { of_tile })
-    }
-
-    /// Whether `1 / z` is a value of a query.
-    fn divides(&self) -> bool {
-        self.linear.inverse.is_some() && !self.normalized()
-    }
-
-    /// The C++ factor of a column, of its query or key.
-    fn column_factor(&self) -> Option<String> {
-        let (factor, call) = match self.sum.rows() {
-            Side::Query => (self.linear.key_factor, "key_factor(tile, key_column)"),
-            Side::Key => (self.linear.query_factor, "query_factor(tile, query_column)"),
-        };
-        let mut text: Vec<&str> = vec![];
-        if !self.is_one(factor) {
-            text.push(call);
-        }
-        if self.sum.rows() == Side::Key && self.divides() {
-            text.push("query_inverse(tile, query_column)");
-        }
-        // a column that is none has neither exponent nor bias
-        (!text.is_empty()).then(|| text.join(" * "))
-    }
-
-    /// Values of rows: names and C++ expressions.
-    fn row_values(&self) -> Vec<(&'static str, &'static str)> {
-        let mut values = vec![];
-        match self.sum.rows() {
-            Side::Query => {
-                if self.exponents() {
-                    values.push(("row_exponent", "query_exponent(tile, query_row)"));
-                }
-                if self.scales_by_row(self.linear.query_scale) {
-                    values.push(("row_scale", "query_scale(tile, query_row)"));
-                }
-                if self.divides() {
-                    values.push(("row_inverse", "query_inverse(tile, query_row)"));
-                }
-                if self.row_bias() {
-                    values.push(("row_bias", "query_bias(tile, query_row)"));
-                }
-            }
-            Side::Key => {
-                if self.exponents() {
-                    values.push(("row_exponent", "key_exponent(tile, key_row)"));
-                }
-                if self.scales_by_row(self.linear.key_scale) {
-                    values.push(("row_scale", "key_scale(tile, key_row)"));
-                }
-            }
-        }
-        values
-    }
-
-    /// Values of columns by name.
-    fn column_values(&self) -> Vec<&'static str> {
-        let mut values = vec![];
-        if self.exponents() {
-            values.push("column_exponent");
-        }
-        if self.column_factor().is_some() {
-            values.push("column_factor");
-        }
-        if self.column_bias() {
-            values.push("column_bias");
-        }
-        values
-    }
-
-    /// Whether gradients of parameters take the rows' sums.
-    fn leaves_sums(&self) -> bool {
-        let side = match self.sum {
-            LinearSum::QueryGrad => Side::Query,
-            LinearSum::KeyGrad => Side::Key,
-            LinearSum::Output | LinearSum::ValueGrad => return false,
-        };
-        self.linear.parameters.iter().any(|gradient| gradient.side == side)
-    }
-}
 
 /// The variant whose expressions are those of [`Linear`].
 pub(super) fn with_graph(lowered: &Lowered, linear: &Linear) -> Lowered {
@@ -331,78 +147,6 @@ fn sum_kernels(form: &Form<'_>, shape: Shape, target: Target) -> Result<Vec<Kern
         prefix_kernel(form, shape, target),
         walk_kernel(form, shape, target, false)?,
     ])
-}
-
-/// What of the variant's values a kernel reads.
-pub(super) struct Own<'v> {
-    pub(super) values: Values<'v>,
-    pub(super) functions: String,
-    pub(super) roots: Vec<NodeId>,
-}
-
-impl<'v> Own<'v> {
-    pub(super) fn new(variant: &'v Variant<'_>) -> Own<'v> {
-        Own { values: variant.values(), functions: String::new(), roots: vec![] }
-    }
-
-    /// Demands the roots of functions of rows or keys, then writes these.
-    pub(super) fn functions_of(&mut self, wanted: &[(&str, Side, NodeId)]) {
-        for &(_, _, root) in wanted {
-            self.values.demand(root, &[]);
-            self.roots.push(root);
-        }
-        for (name, side, root) in wanted {
-            let (statements, texts) = self.values.body(&[*root], &[]);
-            let place = match side {
-                Side::Query => "const Query& query",
-                Side::Key => "const Key& key",
-            };
-            self.functions.push_str(&function(
-                &format!("float {name}(const Tile& tile, {place})"),
-                &statements,
-                &texts[0],
-            ));
-        }
-    }
-
-    /// Members that the fields read, the declarations, and the functions.
-    pub(super) fn text(&mut self, variant: &Variant<'_>, members: &mut Vec<Argument>) -> String {
-        let values = &mut self.values;
-        let mut rows = vec![];
-        if values.reads(Input::Statistic) {
-            rows.push(RowArray::Saved(SavedRow::Statistic));
-        }
-        if values.reads(Input::Delta) {
-            rows.push(RowArray::Delta);
-        }
-        if !rows.is_empty() {
-            variant.name_row_indices(values);
-        }
-        let counts = values.reads(Input::LiveKeys);
-        if counts {
-            variant.demand_bounds(values);
-        }
-        for row in rows {
-            if !members.contains(&Argument::Rows(row)) {
-                members.push(Argument::Rows(row));
-            }
-        }
-        members.extend(variant.common_arguments(&self.roots));
-        let mut text = declare(variant.definition(), [&variant.names, &variant.size_names], members);
-        for place in [Place::Tile, Place::Query, Place::Key] {
-            text.push_str(&values.declare(place));
-        }
-        text.push('\n');
-        text.push_str(&values.loader(Place::Tile));
-        if counts {
-            text.push_str(&variant.bounds.functions(values));
-            text.push_str(&variant.live_key_count(values));
-        }
-        text.push_str(&values.loader(Place::Query));
-        text.push_str(&values.loader(Place::Key));
-        text.push_str(&self.functions);
-        text
-    }
 }
 
 /// The C++ name of a tensor's map, where it has one.
@@ -553,7 +297,8 @@ fn walk_kernel(form: &Form<'_>, shape: Shape, target: Target, is_state: bool) ->
     let (rows_name, columns_name) = if rows == Side::Query { ("queries", "keys") } else { ("keys", "queries") };
     let length = |name: &str| if name == "queries" { "q_len" } else { "kv_len" };
     let map = |role: TensorRole| map_of(lowered, role).map(|(_, name)| name);
-    let text = |role: TensorRole| map(role).map_or_else(|| role.name().to_owned(), |map| format!("{map}({})", role.name()));
+    let text =
+        |role: TensorRole| map(role).map_or_else(|| role.name().to_owned(), |map| format!("{map}({})", role.name()));
     let scale: Vec<&str> = [
         has_column("column_factor").then_some("values.column_factor[column]"),
         form.exponents().then_some("exp2_approx(values.column_exponent[column] - finite_reference)"),
@@ -609,8 +354,7 @@ fn walk_kernel(form: &Form<'_>, shape: Shape, target: Target, is_state: bool) ->
     let constants = constants(dims, &planned);
     let summary = describe(sum, &planned, is_state);
     let source = variant.source(template, &summary, &constants, &own, machine, Machinery::Linear);
-    let mut kernel =
-        plain(&variant, entry, &name, kind, source, own, members, 32 * planned.warps as u32);
+    let mut kernel = plain(&variant, entry, &name, kind, source, own, members, 32 * planned.warps as u32);
     kernel.shared_memory = planned.shared_memory as u32;
     let block = planned.block as u32;
     (kernel.block_q, kernel.block_kv) = (block, block);
@@ -640,43 +384,4 @@ fn describe(sum: LinearSum, tiles: &LinearTiles, is_state: bool) -> String {
         if tiles.stages == 1 { "" } else { "s" },
         tiles.shared_memory.div_ceil(1024),
     )
-}
-
-/// Floats of a state in memory.
-fn slot_floats(form: &Form<'_>, shape: Shape) -> usize {
-    let [ab, c] = form.sum.dims(shape).map(|dim| dim.next_multiple_of(16));
-    let vector = match (form.normalized(), form.has_bias()) {
-        (true, _) => ab,
-        (_, true) => c,
-        _ => 0,
-    };
-    ab * c + vector
-}
-
-/// The kernel that adds up segments: one thread an element of a state.
-fn prefix_kernel(form: &Form<'_>, shape: Shape, target: Target) -> Kernel {
-    let variant = Variant::new(form.lowered, shape, target);
-    let mut members = vec![Argument::States];
-    if form.exponents() {
-        members.push(Argument::StateExponents);
-    }
-    members.push(Argument::Length(Length::Segments));
-    let own = declare(variant.definition(), [&variant.names, &variant.size_names], &mut members);
-    let slot = slot_floats(form, shape);
-    let machine: Value = context! {
-        slot_floats => slot,
-        exponents => form.exponents(),
-        reverse => form.linear.causal && form.sum.rows() == Side::Key,
-        initial => (),
-    };
-    let constants = format!("constexpr int THREADS = {PREFIX_THREADS};\n");
-    let source =
-        variant.source("linear_prefix", "states before segments", &constants, &own, machine, Machinery::Plain);
-    let kind = KernelKind::LinearPrefix(form.sum);
-    let name = format!("linear_prefix_{}", form.sum.name());
-    let mut kernel =
-        plain(&variant, "attn_linear_prefix", &name, kind, source, own, members, PREFIX_THREADS as u32);
-    // the executor allots so many floats to a slot
-    kernel.table_chunk = slot as u32;
-    kernel
 }

@@ -158,8 +158,7 @@ fn table_kernel(
     let axis = parameter.axes.iter().position(|axis| matches!(axis, Axis::Fixed(_) | Axis::Named(_)));
     let axis = axis.expect("a table has such an axis");
     let mut own_lowered = lowered.clone();
-    let reads: Vec<_> =
-        contributions.iter().map(|gradient| read_of(&mut own_lowered.graph, gradient, axis)).collect();
+    let reads: Vec<_> = contributions.iter().map(|gradient| read_of(&mut own_lowered.graph, gradient, axis)).collect();
     let variant = Variant::new(&own_lowered, shape, target);
     let mut own = Own::new(&variant);
     let names: Vec<String> = (0..reads.len()).map(|number| format!("slope{number}")).collect();

@@ -21,11 +21,11 @@
 use std::f64::consts::LN_2;
 use std::fmt;
 
+use super::bounds::Bounds;
 use super::forward::in_powers_of_two;
 use super::sum::parts;
-use super::bounds::Bounds;
 use super::{Class, Lowered, SavedRow};
-use crate::definition::Axis;
+use crate::definition::{Axis, Definition};
 use crate::diff::derivative;
 use crate::ir::{Affine, Binary, Compare, Graph, Input, NodeId, Op, ParameterId, Reduction, Unary};
 use crate::simplify::simplify;
@@ -124,7 +124,9 @@ impl Linear {
         let mut graph = lowered.graph.clone();
         graph.float(0.0);
         if lowered.class == Class::ShiftedExponential {
-            return refuse("its weight is an exponential of the score, which is no product of a query's and a key's part");
+            return refuse(
+                "its weight is an exponential of the score, which is no product of a query's and a key's part",
+            );
         }
         let causal = causal(&mut graph, lowered.mask)?;
         let pair = lowered.forward.pair;
@@ -139,11 +141,12 @@ impl Linear {
         let Factors { tile, query, key, query_terms, key_terms, .. } = factors;
         let query_scale = [tile.clone(), query.clone()].concat();
         let key_scale = [tile.clone(), key.clone()].concat();
-        let [query_factor, query_scale, key_factor, key_scale, shared] = [query, query_scale, key, key_scale, tile].map(|factors| {
-            let one = graph.float(1.0);
-            let product = factors.into_iter().fold(one, |product, factor| graph.product(product, factor));
-            in_powers_of_two(&mut graph, product)
-        });
+        let [query_factor, query_scale, key_factor, key_scale, shared] = [query, query_scale, key, key_scale, tile]
+            .map(|factors| {
+                let one = graph.float(1.0);
+                let product = factors.into_iter().fold(one, |product, factor| graph.product(product, factor));
+                in_powers_of_two(&mut graph, product)
+            });
         let [query_exponent, key_exponent] = [query_terms, key_terms].map(|terms| {
             let sum = terms.into_iter().reduce(|sum, term| graph.sum(sum, term))?;
             let sum = in_powers_of_two(&mut graph, sum);
@@ -177,6 +180,16 @@ impl Linear {
         Some(simplify(graph, at_end))
     }
 
+    /// The name of a learnable parameter that the exponents of keys read, where there is one.
+    pub fn learnable_exponent<'d>(&self, definition: &'d Definition) -> Option<&'d str> {
+        let exponent = self.key_exponent?;
+        let reads = self.graph.reachable(&[exponent]).into_iter().find_map(|id| match self.graph.op(id) {
+            Op::Parameter { parameter, .. } if definition.parameter(*parameter).learnable => Some(*parameter),
+            _ => None,
+        });
+        reads.map(|id| definition.parameter(id).name.as_str())
+    }
+
     /// A parameter that both a query's and a key's exponent read where no position stands, as the decay of a head: its gradient is
     /// a difference of sums that grow with positions, which tensors of 16 bits do not carry.
     pub fn cancelling(&self) -> Option<ParameterId> {
@@ -186,19 +199,16 @@ impl Linear {
             let own = self.parameters.iter().filter(|gradient| gradient.side == side && gradient.parameter == id);
             own.filter(of_tile).count() > 0 && exponent.is_some_and(|exponent| self.graph.any(exponent, is_read))
         };
-        let both = |id: &ParameterId| {
-            reads(Side::Query, *id, self.query_exponent) && reads(Side::Key, *id, self.key_exponent)
-        };
+        let both =
+            |id: &ParameterId| reads(Side::Query, *id, self.query_exponent) && reads(Side::Key, *id, self.key_exponent);
         self.parameters.iter().map(|gradient| gradient.parameter).find(both)
     }
 
     /// The contributions of both sides to every learnable parameter.
     fn gradients(&mut self, lowered: &Lowered) -> Result<Vec<FactorGradient>, NotLinear> {
         let mut found = vec![];
-        let sides = [
-            (Side::Query, self.query_scale, self.query_exponent),
-            (Side::Key, self.key_scale, self.key_exponent),
-        ];
+        let sides =
+            [(Side::Query, self.query_scale, self.query_exponent), (Side::Key, self.key_scale, self.key_exponent)];
         let shared = self.shared;
         for (side, factor, exponent) in sides {
             let graph = &mut self.graph;
@@ -445,7 +455,10 @@ mod tests {
             ("activation: identity, normalizer: none, mask: |b, h, q, kv| kv <= q", "mask"),
             ("activation: |s| s * s, normalizer: sum_squares", ""),
             ("activation: identity, normalizer: max + sum", "normalizer"),
-            ("score: |s, b, h, q, kv| s * exp(sin(1.0 * (q - kv))), activation: identity, normalizer: none", "exponent"),
+            (
+                "score: |s, b, h, q, kv| s * exp(sin(1.0 * (q - kv))), activation: identity, normalizer: none",
+                "exponent",
+            ),
             ("score: |s, b, h, q, kv| s * exp(gates[b, h, 2 * q]), activation: identity, normalizer: none", "gates"),
             ("score: |s, b, h, q, kv| gate[b, h, kv], activation: identity, normalizer: none", "q . k"),
         ] {

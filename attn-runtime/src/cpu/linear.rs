@@ -4,6 +4,7 @@
 //! so far. Heads are tasks; what they add to parameters is summed in f64 in their order, so that results do not depend on the
 //! number of threads.
 
+mod states;
 mod sum;
 
 use attn_dsl::definition::Axis;
@@ -11,12 +12,13 @@ use attn_dsl::ir::{Graph, NodeId};
 use attn_dsl::lower::{Class, FactorGradient, Linear, Lowered, Side};
 use rayon::prelude::*;
 
+use self::states::Ends;
 use self::sum::{Columns, Rows, Sum};
+use super::CpuExecutor;
 use super::context::Context;
 use super::evaluate::{Inputs, Registers, RowInputs, clamp_index};
 use super::matrix::HeadRows;
 use super::program::Program;
-use super::CpuExecutor;
 use crate::attention::{Gradients, Output};
 use crate::call::{BackwardCall, Call};
 use crate::error::Error;
@@ -51,6 +53,10 @@ pub(super) struct LinearPlan {
     inverse: Option<Roots>,
     bias: Option<Roots>,
     contributions: Vec<Contribution>,
+    /// What is the same for all pairs of a head.
+    shared: Roots,
+    /// The exponent behind the last key.
+    end_exponent: Option<Roots>,
 }
 
 impl Roots {
@@ -135,6 +141,8 @@ struct HeadGradients {
     k: Vec<f32>,
     v: Vec<f32>,
     parameters: Vec<Vec<f64>>,
+    /// Of the initial state.
+    state: Vec<f32>,
 }
 
 impl LinearPlan {
@@ -158,7 +166,11 @@ impl LinearPlan {
             value: root(Side::Query, gradient.value),
             index: Roots::new(&linear.graph, Side::Query, &gradient.index),
         });
+        let mut with_end = linear.graph.clone();
+        let end = linear.end_exponent(&mut with_end);
         LinearPlan {
+            shared: root(Side::Query, linear.shared),
+            end_exponent: end.map(|node| Roots::new(&with_end, Side::Query, &[node])),
             causal: linear.causal,
             streaming: lowered.class == Class::Streaming,
             query_factor: root(Side::Query, query_factor),
@@ -216,11 +228,19 @@ fn multiplied(values: Vec<f32>, factors: Option<&[f32]>) -> Vec<f32> {
     }
 }
 
-pub(super) fn forward(executor: &CpuExecutor, plan: &LinearPlan, call: &Call) -> Result<Output, Error> {
+/// The output, and the state behind the last key.
+pub(super) fn forward(
+    executor: &CpuExecutor,
+    plan: &LinearPlan,
+    call: &Call,
+    initial: Option<&Tensor>,
+) -> Result<(Output, Tensor), Error> {
     let context = Context::new(executor, call)?;
     let problem = &call.problem;
+    let initial = initial.map(Tensor::to_f32_vec).transpose()?;
     let heads = plan.each_head(&context, call, |head| {
         let kv_head = context.kv_head(head.head);
+        let ends = Ends::new(plan, head, problem);
         let inputs = LinearPlan::rows_inputs(head);
         let [q, k, v] = [
             head.load(&context.q, head.head, problem.q_len),
@@ -237,8 +257,9 @@ pub(super) fn forward(executor: &CpuExecutor, plan: &LinearPlan, call: &Call) ->
             columns: Columns { b: &k, c: &v, exponent: column_exponent.as_deref(), factor: &column_factor, bias: None },
             offset: plan.offset(Side::Query, call),
             reversed: false,
+            initial: initial.as_ref().map(|all| ends.begin(ends.of_head(all, head), false)),
         };
-        let (mut output, sums) = sum.run();
+        let (mut output, sums, state) = sum.run();
         let sums = multiplied(sums, Some(&row_factor));
         let z = match &plan.normalizer {
             Some(normalizer) => normalizer.floats(head, RowInputs { sum: &sums, ..inputs }),
@@ -248,22 +269,33 @@ pub(super) fn forward(executor: &CpuExecutor, plan: &LinearPlan, call: &Call) ->
             let dead = head.live_keys[row] == 0 || z[row] == 0.0;
             output.iter_mut().for_each(|o| *o = if dead { 0.0 } else { *o * row_factor[row] / z[row] });
         }
-        (output, z)
+        (output, z, ends.last(&state))
     });
-    let statistic: Vec<f32> = heads.iter().flat_map(|(_, z)| z.iter().copied()).collect();
+    let state: Vec<f32> = heads.iter().flat_map(|(_, _, state)| state.iter().copied()).collect();
+    let state = Tensor::from_f32(&problem.state_shape(plan.streaming), state)?;
+    let statistic: Vec<f32> = heads.iter().flat_map(|(_, z, _)| z.iter().copied()).collect();
     let statistic = plan.streaming.then(|| Tensor::from_f32(&problem.row_shape(), statistic)).transpose()?;
-    let output: Vec<f32> = heads.into_iter().flat_map(|(output, _)| output).collect();
+    let output: Vec<f32> = heads.into_iter().flat_map(|(output, ..)| output).collect();
     let output = Tensor::rounded(problem.dtype, &problem.output_shape(), output)?;
-    Ok(Output { output, saved: statistic.iter().cloned().collect(), statistic })
+    Ok((Output { output, saved: statistic.iter().cloned().collect(), statistic }, state))
 }
 
-pub(super) fn backward(executor: &CpuExecutor, plan: &LinearPlan, backward: &BackwardCall) -> Result<Gradients, Error> {
+/// The gradients, and that of the initial state.
+pub(super) fn backward(
+    executor: &CpuExecutor,
+    plan: &LinearPlan,
+    backward: &BackwardCall,
+    initial: Option<&Tensor>,
+    state_grad: Option<&Tensor>,
+) -> Result<(Gradients, Tensor), Error> {
     let call = &backward.call;
     let context = Context::new(executor, call)?;
     let problem = &call.problem;
     let (output, output_grad) = (HeadRows::new(&backward.output)?, HeadRows::new(&backward.output_grad)?);
     let statistic = backward.saved.first().map(|tensor| tensor.to_elements::<f32>()).transpose()?.unwrap_or_default();
     let statistic_grad = backward.statistic_grad.as_ref().map(|tensor| tensor.to_elements::<f32>()).transpose()?;
+    let initial = initial.map(Tensor::to_f32_vec).transpose()?;
+    let state_grad = state_grad.map(Tensor::to_f32_vec).transpose()?;
     let shapes: Vec<&[usize]> = call.parameters.iter().map(Tensor::shape).collect();
     let definition = &executor.lowered.definition;
     let heads = plan.each_head(&context, call, |head| {
@@ -293,28 +325,31 @@ pub(super) fn backward(executor: &CpuExecutor, plan: &LinearPlan, backward: &Bac
         let floats = |roots: &Option<Roots>| roots.as_ref().map(|roots| roots.floats(head, inputs));
         let (query_exponent, key_exponent) = (floats(&plan.query_exponent), floats(&plan.key_exponent));
         let (inverse, bias) = (floats(&plan.inverse), floats(&plan.bias));
-        let (query_factor, key_factor) =
-            (plan.query_factor.floats(head, inputs), plan.key_factor.floats(head, inputs));
+        let (query_factor, key_factor) = (plan.query_factor.floats(head, inputs), plan.key_factor.floats(head, inputs));
         let (query_scale, key_scale) = (plan.query_scale.floats(head, inputs), plan.key_scale.floats(head, inputs));
         let divided = multiplied(query_factor.clone(), inverse.as_deref());
         let (d, dv) = (problem.head_dim, problem.value_dim);
+        let ends = Ends::new(plan, head, problem);
+        let last_grad = |transposed| state_grad.as_ref().map(|all| ends.end(ends.of_head(all, head), transposed));
         let dq = Sum {
             widths: [dv, d],
             rows: Rows { values: &grad, exponent: query_exponent.as_deref(), bias: bias.as_deref() },
             columns: Columns { b: &v, c: &k, exponent: key_exponent.as_deref(), factor: &key_factor, bias: None },
             offset: plan.offset(Side::Query, call),
             reversed: false,
+            initial: initial.as_ref().map(|all| ends.begin(ends.of_head(all, head), true)),
         };
-        let from_queries = |values, b, c, widths, bias| Sum {
+        let from_queries = |values, b, c, widths: [usize; 2], bias, transposed| Sum {
             widths,
             rows: Rows { values, exponent: key_exponent.as_deref(), bias: None },
             columns: Columns { b, c, exponent: query_exponent.as_deref(), factor: &divided, bias },
             offset: plan.offset(Side::Key, call),
             reversed: true,
+            initial: last_grad(transposed),
         };
         let mut q_grad = dq.run().0;
-        let mut k_grad = from_queries(&v, &grad, &q, [dv, d], bias.as_deref()).run().0;
-        let mut v_grad = from_queries(&k, &q, &grad, [d, dv], None).run().0;
+        let (mut k_grad, _, first) = from_queries(&v, &grad, &q, [dv, d], bias.as_deref(), true).run();
+        let mut v_grad = from_queries(&k, &q, &grad, [d, dv], None, false).run().0;
         // gradients without the factor of their own row
         let scale = |values: &mut [f32], width: usize, factors: &[f32]| {
             for (row, factor) in values.chunks_exact_mut(width).zip(factors) {
@@ -364,9 +399,11 @@ pub(super) fn backward(executor: &CpuExecutor, plan: &LinearPlan, backward: &Bac
                 parameters[contribution.parameter][position] += value;
             }
         }
-        HeadGradients { q: q_grad, k: k_grad, v: v_grad, parameters }
+        HeadGradients { q: q_grad, k: k_grad, v: v_grad, parameters, state: ends.first_grad(&first) }
     });
-    gathered(executor, backward, heads)
+    let state = heads.iter().flat_map(|head| head.state.iter().copied()).collect();
+    let state = Tensor::from_f32(&problem.state_shape(plan.streaming), state)?;
+    Ok((gathered(executor, backward, heads)?, state))
 }
 
 /// The gradients of a call from those of its heads: k and v summed over the query heads of a group, parameters over all.
@@ -398,4 +435,3 @@ fn gathered(executor: &CpuExecutor, backward: &BackwardCall, heads: Vec<HeadGrad
     let like = |tensor: &Tensor, values| Tensor::rounded(tensor.dtype(), tensor.shape(), values);
     Ok(Gradients { q: like(&call.q, q)?, k: like(&call.k, k)?, v: like(&call.v, v)?, parameters })
 }
-

@@ -35,6 +35,7 @@ use crate::call::{BackwardCall, Call, Problem};
 use crate::error::Error;
 use crate::packing;
 use crate::plan::{Plan, Schedule};
+use crate::tensor::Tensor;
 
 /// Query rows of a tile.
 const ROWS: usize = 64;
@@ -113,7 +114,7 @@ impl Executor for CpuExecutor {
     fn forward(&self, call: &Call, _plan: Plan, schedule: Schedule) -> Result<Output, Error> {
         let call = &self.features.call(call)?;
         if let Some(plan) = self.linear(schedule, &call.problem)? {
-            return linear::forward(self, plan, call);
+            return Ok(linear::forward(self, plan, call, None)?.0);
         }
         match &call.packing {
             Some(packing) => {
@@ -126,7 +127,7 @@ impl Executor for CpuExecutor {
     fn backward(&self, call: &BackwardCall, _deterministic: bool, schedule: Schedule) -> Result<Gradients, Error> {
         let mapped = &self.features.backward_call(call)?;
         if let Some(plan) = self.linear(schedule, &call.call.problem)? {
-            return self.features.chain(&call.call, linear::backward(self, plan, mapped)?);
+            return self.features.chain(&call.call, linear::backward(self, plan, mapped, None, None)?.0);
         }
         let gradients = match &mapped.call.packing {
             Some(packing) => {
@@ -135,5 +136,23 @@ impl Executor for CpuExecutor {
             None => backward::backward(self, mapped),
         }?;
         self.features.chain(&call.call, gradients)
+    }
+
+    fn state_forward(&self, call: &Call, initial: Option<&Tensor>) -> Result<(Output, Tensor), Error> {
+        let mapped = self.features.call(call)?;
+        let plan = self.linear.as_ref().map_err(|why| PlanError::NotLinear { reason: why.to_string() })?;
+        linear::forward(self, plan, &mapped, initial)
+    }
+
+    fn state_backward(
+        &self,
+        call: &BackwardCall,
+        initial: &Tensor,
+        state_grad: Option<&Tensor>,
+    ) -> Result<(Gradients, Tensor), Error> {
+        let mapped = self.features.backward_call(call)?;
+        let plan = self.linear.as_ref().map_err(|why| PlanError::NotLinear { reason: why.to_string() })?;
+        let (gradients, state) = linear::backward(self, plan, &mapped, Some(initial), state_grad)?;
+        Ok((self.features.chain(&call.call, gradients)?, state))
     }
 }

@@ -37,9 +37,7 @@ impl KernelExecutor {
     /// Gradients in q and k of a call from those in their mapped elements.
     pub(super) fn chain(&self, call: &Call, gradients: &Gradients) -> Result<(), Error> {
         let kernels = self.library.features(&call.problem)?;
-        for (side, tensor, gradient) in
-            [(Side::Query, &call.q, &gradients.q), (Side::Key, &call.k, &gradients.k)]
-        {
+        for (side, tensor, gradient) in [(Side::Query, &call.q, &gradients.q), (Side::Key, &call.k, &gradients.k)] {
             if let Some(kernel) = find(&kernels, KernelKind::FeatureGrad(side)) {
                 self.map(call, kernel, tensor, gradient)?;
             }

@@ -3,10 +3,8 @@
 //! Invariants: a segment is a whole number of chunks; one buffer of states serves all sums of a pass, which follow one another in
 //! stream order; without queries, keys or heads there is nothing that this schedule would do, and the quadratic one runs.
 
-use attn_dsl::cuda::{
-    GROUP_SUM_THREADS, KernelKind, Length, LinearSum, RowArray, TensorRole, linear_backward_fits,
-};
-use attn_dsl::lower::{SavedRow, Side};
+use attn_dsl::cuda::{GROUP_SUM_THREADS, KernelKind, Length, LinearSum, RowArray, TensorRole, linear_backward_fits};
+use attn_dsl::lower::{Class, SavedRow, Side};
 use attn_dsl::plan::{PlanError, linear_fits};
 
 use super::compiled::{Compiled, shape_of};
@@ -17,25 +15,32 @@ use crate::call::{BackwardCall, Call, Problem};
 use crate::error::Error;
 use crate::machine::{DeviceMemory, KernelLaunch};
 use crate::plan::Schedule;
+use crate::segments::{Segments, segments};
 use crate::tensor::{DType, Tensor};
 
-/// Blocks that walk on a multiprocessor at a time.
-const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
-
-/// How positions are divided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Segments {
-    count: usize,
-    /// Chunks of each but the last.
-    chunks: usize,
+/// Addresses of the states of a pass, 0 where there is none: initial and final, and their gradients.
+#[derive(Clone, Copy, Default)]
+struct StateEnds {
+    initial: u64,
+    last: u64,
+    initial_grad: u64,
+    last_grad: u64,
 }
 
-/// As many segments of a head as blocks of all heads run at once, if there are so many chunks.
-fn segments(positions: usize, block: usize, heads: usize, multiprocessors: usize) -> Segments {
-    let chunks = positions.div_ceil(block);
-    let wanted = (BLOCKS_PER_MULTIPROCESSOR * multiprocessors / heads.max(1)).clamp(1, chunks.max(1));
-    let of_each = chunks.div_ceil(wanted).max(1);
-    Segments { count: chunks.div_ceil(of_each).max(1), chunks: of_each }
+impl StateEnds {
+    /// The state that a sum begins with, and that which it leaves.
+    fn of(self, sum: LinearSum) -> [u64; 2] {
+        match sum {
+            LinearSum::Output => [self.initial, self.last],
+            LinearSum::QueryGrad => [self.initial, 0],
+            LinearSum::KeyGrad => [self.last_grad, self.initial_grad],
+            LinearSum::ValueGrad => [self.last_grad, 0],
+        }
+    }
+}
+
+fn address(tensor: Option<&Tensor>) -> Result<u64, Error> {
+    Ok(tensor.map(Tensor::device_address).transpose()?.unwrap_or(0))
 }
 
 /// Memory that the kernels of a pass share.
@@ -105,7 +110,13 @@ impl KernelExecutor {
     }
 
     /// Launches the kernels of a pass.
-    fn launch_linear(&self, call: &Call, kernels: &[Compiled], bindings: &mut Bindings<'_>) -> Result<(), Error> {
+    fn launch_linear(
+        &self,
+        call: &Call,
+        kernels: &[Compiled],
+        bindings: &mut Bindings<'_>,
+        ends: StateEnds,
+    ) -> Result<(), Error> {
         let problem = &call.problem;
         let (heads, batch) = (problem.heads, problem.batch);
         let mut columns = Segments { count: 1, chunks: 1 };
@@ -118,7 +129,8 @@ impl KernelExecutor {
                     bindings.length(Length::SegmentChunks, columns.chunks);
                     [columns.count, heads, batch]
                 }
-                KernelKind::LinearPrefix(_) => {
+                KernelKind::LinearPrefix(sum) => {
+                    bindings.state_ends = ends.of(sum);
                     bindings.length(Length::Segments, columns.count);
                     [(source.table_chunk as usize).div_ceil(source.threads as usize), heads, batch]
                 }
@@ -152,7 +164,13 @@ impl KernelExecutor {
         axes.filter(|(axis, _)| matches!(axis, Axis::Fixed(_) | Axis::Named(_))).map(|(_, &extent)| extent).product()
     }
 
-    pub(super) fn run_linear_forward(&self, call: &Call) -> Result<Output, Error> {
+    /// The output, and the state behind the last key where it is wanted: then under a causal mask.
+    pub(super) fn run_linear_forward(
+        &self,
+        call: &Call,
+        initial: Option<&Tensor>,
+        wants_state: bool,
+    ) -> Result<(Output, Option<Tensor>), Error> {
         let problem = &call.problem;
         let kernels = self.library.linear_forward(problem)?;
         let output = self.allocate("output", problem.dtype, &problem.output_shape())?;
@@ -172,13 +190,27 @@ impl KernelExecutor {
             bindings.row(RowArray::Saved(*row), tensor.device_address()?);
         }
         bindings.states = Some([states.states.address(), states.exponents.address()]);
-        self.launch_linear(call, &kernels, &mut bindings)?;
+        let state =
+            wants_state.then(|| self.allocate("final state", DType::F32, &self.state_shape(problem))).transpose()?;
+        let ends = StateEnds { initial: address(initial)?, last: address(state.as_ref())?, ..StateEnds::default() };
+        self.launch_linear(call, &kernels, &mut bindings, ends)?;
         let has_statistic = self.lowered.forward.saved.first() == Some(&SavedRow::Statistic);
         let statistic = has_statistic.then(|| saved[0].clone());
-        Ok(Output { output, statistic, saved })
+        Ok((Output { output, statistic, saved }, state))
     }
 
-    pub(super) fn run_linear_backward(&self, backward: &BackwardCall) -> Result<Gradients, Error> {
+    /// The shape of a state of a call.
+    fn state_shape(&self, problem: &Problem) -> [usize; 4] {
+        problem.state_shape(self.lowered.class == Class::Streaming)
+    }
+
+    /// The gradients; and that of the initial state where the gradient of the final one is given or `initial` is.
+    pub(super) fn run_linear_backward(
+        &self,
+        backward: &BackwardCall,
+        initial: Option<&Tensor>,
+        state_grad: Option<&Tensor>,
+    ) -> Result<(Gradients, Option<Tensor>), Error> {
         let call = &backward.call;
         let problem = &call.problem;
         let kernels = self.library.linear_backward(problem)?;
@@ -225,13 +257,22 @@ impl KernelExecutor {
         bindings.states = Some([states.states.address(), states.exponents.address()]);
         bindings.product_sums = Some([query_sums.address(), key_sums.address()]);
         parameter_gradients.bind(&mut bindings);
-        self.launch_linear(call, &kernels, &mut bindings)?;
+        let initial_grad = initial
+            .map(|state| self.allocate("gradient of the initial state", DType::F32, state.shape()))
+            .transpose()?;
+        let ends = StateEnds {
+            initial: address(initial)?,
+            last: 0,
+            initial_grad: address(initial_grad.as_ref())?,
+            last_grad: address(state_grad)?,
+        };
+        self.launch_linear(call, &kernels, &mut bindings, ends)?;
         if shared {
             self.sum_groups(call, &k_heads, &k_grad)?;
             self.sum_groups(call, &v_heads, &v_grad)?;
         }
         let parameters = parameter_gradients.finish(self, call)?;
-        Ok(Gradients { q: q_grad, k: k_grad, v: v_grad, parameters })
+        Ok((Gradients { q: q_grad, k: k_grad, v: v_grad, parameters }, initial_grad))
     }
 
     /// Adds up a gradient over the query heads that share a head of k and v.
@@ -253,21 +294,5 @@ impl KernelExecutor {
         let kernels = self.library.group_sum(&call.problem)?;
         // SAFETY: the bytes are `struct Arguments` of the kernel; the tensors have a group's and one head's elements.
         unsafe { kernels[0].kernel.launch(launch, bytes, &self.named(call)) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn segments_are_whole_chunks_of_all_positions() {
-        for (positions, heads) in [(16384, 16), (1, 1), (64, 3), (65, 3), (100_000, 1), (262_144, 16), (4096, 1000)] {
-            let Segments { count, chunks } = segments(positions, 64, heads, 132);
-            assert!(count * chunks * 64 >= positions, "{positions}: all of them");
-            assert!((count - 1) * chunks * 64 < positions, "{positions}: none of them empty");
-            assert!(count == 1 || count * heads <= 264, "{positions}: all blocks run at once");
-        }
-        assert_eq!(segments(16384, 64, 16, 132), Segments { count: 16, chunks: 16 });
     }
 }

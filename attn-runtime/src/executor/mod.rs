@@ -265,7 +265,7 @@ impl Executor for KernelExecutor {
 
     fn forward(&self, call: &Call, plan: Plan, schedule: Schedule) -> Result<Output, Error> {
         if self.is_linear(schedule, &call.problem, false)? {
-            return self.run_linear_forward(call);
+            return Ok(self.run_linear_forward(call, None, false)?.0);
         }
         let mapped = self.mapped(call)?;
         let call = mapped.as_ref().unwrap_or(call);
@@ -283,12 +283,32 @@ impl Executor for KernelExecutor {
 
     fn backward(&self, call: &BackwardCall, deterministic: bool, schedule: Schedule) -> Result<Gradients, Error> {
         if self.is_linear(schedule, &call.call.problem, true)? {
-            return self.run_linear_backward(call);
+            return Ok(self.run_linear_backward(call, None, None)?.0);
         }
         let Some(mapped) = self.mapped(&call.call)? else { return self.run_backward(call, deterministic) };
         let gradients = self.run_backward(&BackwardCall { call: mapped, ..call.clone() }, deterministic)?;
         self.chain(&call.call, &gradients)?;
         Ok(gradients)
+    }
+
+    fn state_forward(&self, call: &Call, initial: Option<&Tensor>) -> Result<(Output, Tensor), Error> {
+        self.is_linear(Schedule::Linear, &call.problem, false)?;
+        let initial = initial.map(Tensor::to_contiguous).transpose()?;
+        let (output, state) = self.run_linear_forward(call, initial.as_ref(), true)?;
+        Ok((output, state.ok_or_else(|| Error::Internal("a state was wanted".to_owned()))?))
+    }
+
+    fn state_backward(
+        &self,
+        call: &BackwardCall,
+        initial: &Tensor,
+        state_grad: Option<&Tensor>,
+    ) -> Result<(Gradients, Tensor), Error> {
+        self.is_linear(Schedule::Linear, &call.call.problem, true)?;
+        let initial = initial.to_contiguous()?;
+        let state_grad = state_grad.map(Tensor::to_contiguous).transpose()?;
+        let (gradients, initial_grad) = self.run_linear_backward(call, Some(&initial), state_grad.as_ref())?;
+        Ok((gradients, initial_grad.ok_or_else(|| Error::Internal("a state's gradient was wanted".to_owned()))?))
     }
 }
 

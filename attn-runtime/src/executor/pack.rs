@@ -30,6 +30,8 @@ pub(super) struct Bindings<'a> {
     pub(super) query_grad_turns: Option<u64>,
     /// The addresses of states and of their exponents.
     pub(super) states: Option<[u64; 2]>,
+    /// The addresses of the state to begin with and of that at the end; 0 where there is none.
+    pub(super) state_ends: [u64; 2],
     /// The addresses of the sums of queries and of keys.
     pub(super) product_sums: Option<[u64; 2]>,
     /// The addresses of tensor maps of sequences, by their tensors and the rows of their boxes.
@@ -156,6 +158,8 @@ impl Packed {
             Argument::QueryGradTurns => self.words(&[bindings.query_grad_turns.ok_or_else(missing)?]),
             Argument::States => self.words(&[bindings.states.ok_or_else(missing)?[0]]),
             Argument::StateExponents => self.words(&[bindings.states.ok_or_else(missing)?[1]]),
+            Argument::StateIn => self.words(&[bindings.state_ends[0]]),
+            Argument::StateOut => self.words(&[bindings.state_ends[1]]),
             Argument::ProductSums(side) => {
                 let [of_queries, of_keys] = bindings.product_sums.ok_or_else(missing)?;
                 self.words(&[if *side == Side::Query { of_queries } else { of_keys }]);

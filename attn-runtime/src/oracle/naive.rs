@@ -10,8 +10,8 @@ use attn_dsl::definition::Definition;
 use attn_dsl::ir::{Input, NodeId, Op, ParameterId, Reduction, Unary};
 use rayon::prelude::*;
 
-use super::feature::Mapped;
 use super::dual::{Direction, Expression, Scratch};
+use super::feature::Mapped;
 use super::place::{PairPlace, ParameterTable, Reductions};
 use crate::call::Call;
 use crate::tensor::TensorError;

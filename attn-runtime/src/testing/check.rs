@@ -156,7 +156,8 @@ impl<'a> Expected<'a> {
             let log = statistic_kind(definition) == Some(StatisticKind::LogNormalizer);
             let magnitude = vec![if log { 1.0 } else { 0.0 }; expected.len()];
             // sums of mapped elements are as exact as these
-            let summed = if definition.features.iter().any(Option::is_some) { forward } else { Tolerance::forward(DType::F32) };
+            let summed =
+                if definition.features.iter().any(Option::is_some) { forward } else { Tolerance::forward(DType::F32) };
             let tolerance = Tolerance { slack: Tolerance::forward(DType::F32).relative, ..summed };
             all.push(Comparison::new("statistic", &actual.to_f64_vec()?, expected, &magnitude, tolerance));
         }

@@ -32,28 +32,32 @@ pub(super) struct Sum<'a> {
     /// Row `i` takes the columns up to `i + offset`, from there on where reversed; all columns without one.
     pub(super) offset: Option<isize>,
     pub(super) reversed: bool,
+    /// The state before the first column.
+    pub(super) initial: Option<State>,
 }
 
 /// The columns so far.
-struct State {
-    reference: f32,
+#[derive(Clone)]
+pub(super) struct State {
+    pub(super) reference: f32,
     /// Rows of b's width, of c's width each.
-    matrix: Vec<f32>,
-    b_sum: Vec<f32>,
-    c_sum: Vec<f32>,
+    pub(super) matrix: Vec<f32>,
+    pub(super) b_sum: Vec<f32>,
+    pub(super) c_sum: Vec<f32>,
 }
 
 impl Sum<'_> {
     /// The result row by row, and the rows' sums of weights.
-    pub(super) fn run(&self) -> (Vec<f32>, Vec<f32>) {
+    pub(super) fn run(&self) -> (Vec<f32>, Vec<f32>, State) {
         let [ab, width] = self.widths;
         let (rows, columns) = (self.rows.values.len() / ab, self.columns.factor.len());
-        let mut state = State {
+        let nothing = || State {
             reference: f32::NEG_INFINITY,
             matrix: vec![0.0; ab * width],
             b_sum: vec![0.0; ab],
             c_sum: vec![0.0; width],
         };
+        let mut state = self.initial.clone().unwrap_or_else(nothing);
         let (mut out, mut sums) = (vec![0.0; rows * width], vec![0.0; rows]);
         let mut taken = 0;
         for number in 0..rows {
@@ -72,7 +76,10 @@ impl Sum<'_> {
             taken = taken.max(wanted);
             sums[row] = self.emit(&state, row, &mut out[row * width..][..width]);
         }
-        (out, sums)
+        for next in taken..columns {
+            self.absorb(&mut state, if self.reversed { columns - 1 - next } else { next });
+        }
+        (out, sums, state)
     }
 
     fn absorb(&self, state: &mut State, column: usize) {
