@@ -79,6 +79,15 @@ impl<'a> Variant<'a> {
             "kv_len",
             "head_group",
             "works_taken",
+            "states",
+            "state_exponents",
+            "state_in",
+            "state_out",
+            "query_sums",
+            "key_sums",
+            "segments",
+            "segment_chunks",
+            "column_segments",
             "scale",
         ]);
         packed::prepare(shape, &mut graph, &mut names);
@@ -278,11 +287,7 @@ impl<'a> Variant<'a> {
         text.push_str(&values.loader(Place::Tile));
         text.push_str(&self.bounds.functions(values));
         if values.reads(Input::LiveKeys) && !self.counts_live_keys() {
-            text.push_str(&function(
-                "int live_key_count(const Arguments& arguments, const Tile& tile, int q)",
-                &["const Range range = live_keys_of(arguments, tile, q, q + 1);".to_owned()],
-                &format!("max(0, min(range.end, {}.kv_len) - max(range.begin, 0))", values.lengths_of()),
-            ));
+            text.push_str(&self.live_key_count(values));
         }
         text.push_str(&values.loader(Place::Query));
         text.push_str(&values.loader(Place::Key));
@@ -294,6 +299,15 @@ impl<'a> Variant<'a> {
         }
         text.push_str(functions);
         text
+    }
+
+    /// The function that counts the live keys of a row by the mask's bounds.
+    pub(crate) fn live_key_count(&self, values: &Values<'_>) -> String {
+        function(
+            "int live_key_count(const Arguments& arguments, const Tile& tile, int q)",
+            &["const Range range = live_keys_of(arguments, tile, q, q + 1);".to_owned()],
+            &format!("max(0, min(range.end, {}.kv_len) - max(range.begin, 0))", values.lengths_of()),
+        )
     }
 
     /// Constants of the tiles of a pass.
@@ -340,7 +354,8 @@ impl<'a> Variant<'a> {
         let float = self.precise();
         let tiles = if let Machinery::Portable(tiles) = machinery { Some(tiles) } else { None };
         let keys_first = template == "backward_kv" && !self.exact.is_empty();
-        let is_hopper = !matches!(machinery, Machinery::Plain | Machinery::Portable(_));
+        let is_linear = matches!(machinery, Machinery::Linear);
+        let is_hopper = !matches!(machinery, Machinery::Plain | Machinery::Portable(_) | Machinery::Linear);
         let flags = context! {
             log2_approx => needs("log2_approx(") || (needs("softplus(") && !float),
             reciprocal_approx => needs("reciprocal_approx(") || (needs("sigmoid(") && !float),
@@ -353,22 +368,23 @@ impl<'a> Variant<'a> {
             clamp_index => needs("clamp_index(") || needs("extremes_of(") || needs("extremes_in("),
             extremes_of => needs("extremes_of("),
             extremes_in => needs("extremes_in("),
-            load_shared_float => needs("load_shared_float(") || (float && tiles.is_some()),
-            load_shared_floats => needs("load_shared_floats(") || (float && tiles.is_some()),
+            load_shared_float => needs("load_shared_float(") || (float && (is_linear || tiles.is_some())),
+            load_shared_floats => needs("load_shared_floats(") || (float && (is_linear || tiles.is_some())),
             load_shared_int => needs("load_shared_int("),
             load_shared_ints => needs("load_shared_ints("),
             store_shared => needs("store_shared("),
-            to_float => needs("to_float("),
+            to_float => needs("to_float(") || (is_linear && !float),
             quad_max => needs("quad_max("),
             quad_sum => needs("quad_sum("),
             quad_any => needs("quad_any("),
             warp_sum => needs("warp_sum("),
             uniform => needs("uniform("),
             forget => needs("forget("),
-            pack => needs("pack(") || is_hopper || (tiles.is_some() && !float),
+            pack => needs("pack(") || is_hopper || ((is_linear || tiles.is_some()) && !float),
             share_fragment => needs("share_fragment("),
             load_matrix => needs("load_matrix_x4("),
             group_barrier => needs("group_barrier("),
+            depth_fragments => is_linear,
             Partial => needs("Partial{}"),
             find_tile => needs("find_tile<"),
             Array => needs("Array<"),
@@ -386,7 +402,7 @@ impl<'a> Variant<'a> {
             }
             Machinery::HopperBackward(tiles, _) => (tiles.block_q, vec![head_columns, value_columns], tiles.dq_columns),
             Machinery::HopperGradient([tile, result]) => (tile, vec![result], 0),
-            Machinery::Plain | Machinery::Portable(_) => (0, vec![], 0),
+            Machinery::Plain | Machinery::Portable(_) | Machinery::Linear => (0, vec![], 0),
         };
         machine = context! {
             needs => flags,
@@ -407,7 +423,7 @@ impl<'a> Variant<'a> {
         let writes_maps = needs("write_map(");
         let mut text = self.head(summary);
         text.push_str(&render("prelude_common", &machine));
-        if tiled {
+        if tiled || is_linear {
             text.push_str(&render(if float { "prelude_float" } else { "prelude_half" }, &machine));
         }
         if is_hopper {
@@ -484,6 +500,8 @@ impl<'a> Variant<'a> {
 pub(crate) enum Machinery<'a> {
     /// Nothing but the common primitives.
     Plain,
+    /// Matrix fragments and chunks of its own.
+    Linear,
     /// Tiles of the portable schedule.
     Portable(&'a Tiles),
     /// Tiles of the Hopper schedule.

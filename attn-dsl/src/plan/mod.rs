@@ -10,10 +10,12 @@
 
 mod hopper;
 mod hopper_backward;
+mod linear;
 mod portable;
 mod shape;
 mod target;
 
+pub use linear::{LinearTiles, linear_fits};
 pub use portable::{Pass, Tiles};
 pub use shape::{ElementType, Shape};
 pub use target::Target;
@@ -23,6 +25,7 @@ pub(crate) use hopper_backward::{
     DIAGONALS, GradientOf, HopperBackwardNeeds, HopperBackwardTiles, HopperGradientTiles, hopper_backward,
     hopper_gradient,
 };
+pub(crate) use linear::{LinearNeeds, linear_tiles};
 pub(crate) use portable::{TABLE_CHUNK, tiles};
 
 /// Why no kernel can be planned.
@@ -68,6 +71,12 @@ pub enum PlanError {
         target: Target,
         /// What the target has.
         available: usize,
+    },
+    /// The linear-time schedule was asked for, and there is none.
+    #[error("there is no linear-time schedule: {reason}; use the quadratic schedule")]
+    NotLinear {
+        /// Why.
+        reason: String,
     },
     /// A gradient that the kernels do not compute.
     #[error("the gradient of parameter `{parameter}` is not computed by the CUDA kernels: {reason}")]
