@@ -111,9 +111,6 @@ impl Attention {
     /// Prepares a variant for a device. Plans are chosen as the environment says: by measurement where `ATTN_AUTOTUNE` is `1`, else
     /// by rules; [`Attention::plan`] overrides it.
     pub fn new(definition: &Definition, device: &Device) -> Result<Attention, Error> {
-        if definition.entmax.is_some() || definition.keep.is_some() || definition.post.is_some() {
-            return Err(Error::Internal("rows of scores are not looked at before their weights yet".into()));
-        }
         let definition = Arc::new(definition.clone());
         let generated =
             |machine: Arc<dyn Machine>| Ok::<_, Error>(Arc::new(KernelExecutor::new(lower(&definition)?, machine)));

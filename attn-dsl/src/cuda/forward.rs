@@ -8,6 +8,7 @@ use super::extremes::{self, extremes};
 use super::hopper;
 use super::mask::TileMask;
 use super::relative::{self, Relatives};
+use super::rows_hopper;
 use super::sequence_maps;
 use super::terms::Terms;
 use super::values::{Place, Values, function};
@@ -40,6 +41,15 @@ fn choice(lowered: &Lowered, shape: Shape, target: Target, number: usize) -> Res
         let ranges = tile_mask.iter().flat_map(|mask| mask.ranges(&variant.graph));
         kernels.extend(ranges.map(|range| extremes(&variant, range)));
         kernels.push(live_keys(&variant, tile_mask.as_ref()));
+    }
+    for pass in 0..lowered.row_passes.len() {
+        let number = u8::try_from(pass).expect("a definition has few passes");
+        let passes = rows_hopper::kernels(&mut variant.clone(), number).map_err(|what| PlanError::RowPass { what })?;
+        let is_new = |kernel: &Kernel| {
+            !matches!(kernel.kind, KernelKind::Extremes(..)) || kernels.iter().all(|other| other.kind != kernel.kind)
+        };
+        let passes: Vec<Kernel> = passes.into_iter().filter(is_new).collect();
+        kernels.extend(passes);
     }
     let (passes, count) = forward(&mut variant, true, number)?;
     let is_there = |kernel: &Kernel| {
@@ -90,7 +100,7 @@ pub(crate) fn live_keys(variant: &Variant<'_>, tile_mask: Option<&TileMask>) -> 
 
 /// The factor `u` of an exponent that is `u * product` with a positive `u` of tile rate: the maximum may then be taken of the
 /// raw products, and scaling rides in the FMA that subtracts the shift.
-fn positive_scale(graph: &Graph, pair: NodeId) -> Option<NodeId> {
+pub(super) fn positive_scale(graph: &Graph, pair: NodeId) -> Option<NodeId> {
     let Op::Binary(Binary::Mul, a, b) = *graph.op(pair) else { return None };
     let is_product = |id| *graph.op(id) == Op::Input(Input::Product);
     let scale = match (is_product(a), is_product(b)) {
@@ -188,7 +198,8 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         }
         pass.normalizer.into_iter().for_each(|root| values.demand(root, &given));
         floor.into_iter().for_each(|root| values.demand(root, &[]));
-        if variant.counts_live_keys() && values.reads(Input::LiveKeys) {
+        let reads_rows = lowered.rows().iter().any(|row| values.reads(Input::Row(*row)));
+        if reads_rows || (variant.counts_live_keys() && values.reads(Input::LiveKeys)) {
             variant.name_row_indices(&mut values);
         }
         values
@@ -223,7 +234,10 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
             members
         }
     };
-    members.extend(pass.saved.iter().map(|saved| Argument::Rows(RowArray::Saved(*saved))));
+    let is_own = |saved: &&SavedRow| !matches!(saved, SavedRow::Row(_));
+    members.extend(pass.saved.iter().filter(is_own).map(|saved| Argument::Rows(RowArray::Saved(*saved))));
+    let read = lowered.rows().into_iter().filter(|row| values.reads(Input::Row(*row)));
+    members.extend(read.map(|row| Argument::Rows(RowArray::Saved(SavedRow::Row(row)))));
     if variant.counts_live_keys() {
         members.push(Argument::Rows(RowArray::LiveKeys));
     }
@@ -304,7 +318,7 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         (Some(_), Some(_)) => format!("shift_floor(tile, query{row}) / tile.exponent_scale"),
     };
     let arguments: Vec<String> = row_inputs.iter().map(|(_, name)| format!(", {name}")).collect();
-    let saved: Vec<String> = pass.saved.iter().map(|saved| save(*saved, shifted, variant.precise(), row)).collect();
+    let saved: Vec<String> = pass.saved.iter().filter(is_own).map(|saved| save(*saved, shifted, variant.precise(), row)).collect();
     let (q_order, q_order_comment) = variant.query_order();
     let has = |reduction| pass.reductions.contains(&reduction);
     let machine = context! {

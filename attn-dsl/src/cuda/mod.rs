@@ -44,6 +44,7 @@ mod pairs;
 mod reduce;
 mod relative;
 mod render;
+mod rows_hopper;
 mod sequence_maps;
 mod terms;
 mod values;
@@ -66,6 +67,8 @@ pub enum KernelKind {
     Extremes(ParameterId, u32),
     /// Tensor maps of each sequence of a packed batch, before the kernels that read them.
     SequenceMaps,
+    /// What a row pass, by its number, finds of each row, before the kernels that read it.
+    RowPass(u8),
     /// The output and the saved rows.
     Forward,
     /// `Delta` of each row.
@@ -117,7 +120,6 @@ pub struct Kernel {
 /// # Errors
 /// When no tile fits the target.
 pub fn forward(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
-    without_row_passes(lowered)?;
     forward::kernels(lowered, shape, target)
 }
 
@@ -139,7 +141,6 @@ pub fn forward(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Ke
 /// # Errors
 /// As [`forward`].
 pub fn forward_choices(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Vec<Kernel>>, PlanError> {
-    without_row_passes(lowered)?;
     forward::choices(lowered, shape, target)
 }
 

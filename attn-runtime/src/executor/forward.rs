@@ -48,10 +48,20 @@ impl KernelExecutor {
         for (row, tensor) in self.lowered.forward.saved.iter().zip(&saved) {
             bindings.row(RowArray::Saved(*row), tensor.device_address()?);
         }
+        // what row passes find, saved or not
+        let mut found: Vec<Box<dyn DeviceMemory>> = vec![];
+        for row in self.lowered.rows().into_iter().map(SavedRow::Row) {
+            if !self.lowered.forward.saved.contains(&row) {
+                let bytes = problem.row_shape().iter().product::<usize>() * DType::F32.size();
+                let memory = self.machine.allocate(saved_name(row), bytes)?;
+                bindings.row(RowArray::Saved(row), memory.address());
+                found.push(memory);
+            }
+        }
         if let Some(buffer) = &live_keys {
             bindings.row(RowArray::LiveKeys, buffer.address());
         }
-        let mut memory: Vec<Box<dyn DeviceMemory>> = live_keys.into_iter().chain(zero).collect();
+        let mut memory: Vec<Box<dyn DeviceMemory>> = live_keys.into_iter().chain(zero).chain(found).collect();
         memory.extend(self.bind_sequence_maps(&mut bindings, kernels, problem)?);
         let extremes = self.bind_extremes(&mut bindings, call, kernels)?;
         let persistent = kernels.iter().any(|compiled| compiled.source.persistent);
