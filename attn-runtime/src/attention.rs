@@ -31,6 +31,9 @@ pub struct Output {
     pub statistic: Option<Tensor>,
     /// f32 `[b, h, q]` each: what the backward pass of the same device needs.
     pub(crate) saved: Vec<Tensor>,
+    /// `[b, h, q, dv]` in the type of the output: what the backward pass of some variants needs beside it. `None` where there is no
+    /// such thing, or it was not asked for.
+    pub(crate) second: Option<Tensor>,
 }
 
 /// What a backward pass returns.
@@ -56,6 +59,7 @@ impl Output {
             output: self.output.to_host()?,
             statistic: self.statistic.as_ref().map(Tensor::to_host).transpose()?,
             saved: self.saved.iter().map(Tensor::to_host).collect::<Result<_, _>>()?,
+            second: self.second.as_ref().map(Tensor::to_host).transpose()?,
         })
     }
 }
@@ -84,6 +88,9 @@ pub(crate) trait Executor: Send + Sync {
     /// How many saved rows the backward pass needs.
     fn saved_rows(&self) -> usize;
 
+    /// Whether the backward pass needs a second output.
+    fn has_second_output(&self) -> bool;
+
     /// Executors without kernels have nothing to plan.
     fn forward(&self, call: &Call, plan: Plan) -> Result<Output, Error>;
 
@@ -103,6 +110,7 @@ pub struct Attention {
     scale: Option<f32>,
     plan: Plan,
     deterministic: bool,
+    gradients: bool,
     packing: Option<Packing>,
     executor: Arc<dyn Executor>,
 }
@@ -123,7 +131,16 @@ impl Attention {
         };
         let plan = Plan::from_environment();
         let device = device.clone();
-        Ok(Attention { definition, device, scale: None, plan, deterministic: true, packing: None, executor })
+        Ok(Attention {
+            definition,
+            device,
+            scale: None,
+            plan,
+            deterministic: true,
+            gradients: true,
+            packing: None,
+            executor,
+        })
     }
 
     /// Prepares the variant of a value of a variant's type. Its parameters are still given to each call.
@@ -142,8 +159,8 @@ impl Attention {
     /// masks composed by `&`, `|` and `!`.
     pub fn mask(self, mask: &str) -> Result<Attention, Error> {
         let masked = Attention::new(&self.definition.with_mask(mask)?, &self.device)?;
-        let Attention { scale, plan, deterministic, packing, .. } = self;
-        Ok(Attention { scale, plan, deterministic, packing, ..masked })
+        let Attention { scale, plan, deterministic, gradients, packing, .. } = self;
+        Ok(Attention { scale, plan, deterministic, gradients, packing, ..masked })
     }
 
     /// The same attention of a packed batch: sequences of different lengths one after the other, without padding.
@@ -216,6 +233,14 @@ impl Attention {
         Attention { deterministic, ..self }
     }
 
+    /// Sets whether a backward pass may follow [`Attention::forward`], as one may unless this is set to `false`: what it alone needs is
+    /// not computed then. That is much for an entmax and for a map after normalization, whose gradients need a second output, and
+    /// next to nothing for other variants.
+    #[must_use]
+    pub fn gradients(self, gradients: bool) -> Attention {
+        Attention { gradients, ..self }
+    }
+
     /// What [`Plan::Autotune`] decided so far, in the order of the decisions. Clones share their decisions.
     pub fn tunings(&self) -> Vec<Tuning> {
         self.executor.tunings()
@@ -262,6 +287,7 @@ impl Attention {
             output_grad,
             (self.executor.has_statistic(), statistic_grad),
             (self.executor.saved_rows(), &output.saved),
+            (self.executor.has_second_output(), output.second.as_ref()),
         )?;
         self.executor.backward(&call, self.deterministic)
     }
@@ -274,7 +300,8 @@ impl Attention {
 
     fn call(&self, qkv: [&Tensor; 3], parameters: &Parameters) -> Result<Call, Error> {
         let packing = self.packing.as_ref();
-        Ok(Call::new(&self.definition, self.scale, self.device.location(), qkv, parameters, packing)?)
+        let call = Call::new(&self.definition, self.scale, self.device.location(), qkv, parameters, packing)?;
+        Ok(Call { gradients: self.gradients, ..call })
     }
 }
 

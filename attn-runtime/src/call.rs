@@ -50,6 +50,10 @@ pub enum ArgumentError {
     )]
     Saved { given: usize, needed: usize },
     #[error(
+        "`output` was computed without what gradients need: leave out `gradients(false)` where a backward pass follows"
+    )]
+    NoGradients,
+    #[error(
         "`{tensor}` {}; it must begin with 0, where the first sequence starts",
         .first.map_or_else(|| "is empty".to_owned(), |first| format!("begins with {first}"))
     )]
@@ -127,6 +131,8 @@ pub(crate) struct Call {
     pub(crate) packing: Option<Packing>,
     /// What `b` is in the first entry of the batch: the number of the sequence where a call is one of a packed batch, else 0.
     pub(crate) first_batch: usize,
+    /// Whether a backward pass may follow a forward pass.
+    pub(crate) gradients: bool,
 }
 
 /// The checked arguments that a backward pass takes beside those of the forward pass.
@@ -139,6 +145,8 @@ pub(crate) struct BackwardCall {
     pub(crate) statistic_grad: Option<Tensor>,
     /// What the forward pass saved: f32 `[b, h, q]` each.
     pub(crate) saved: Vec<Tensor>,
+    /// The second output, where the variant has one: `[b, h, q, dv]`.
+    pub(crate) second: Option<Tensor>,
 }
 
 fn check_tensor(name: &str, tensor: &Tensor, axes: &'static str, location: Location) -> Result<(), ArgumentError> {
@@ -262,7 +270,7 @@ impl Call {
         check_scale(scale)?;
         let (parameters, sizes) = check_parameters(definition, &problem, location, parameters)?;
         let (q, k, v, packing) = (q.clone(), k.clone(), v.clone(), packing.cloned());
-        Ok(Call { problem, q, k, v, scale, parameters, sizes, packing, first_batch: 0 })
+        Ok(Call { problem, q, k, v, scale, parameters, sizes, packing, first_batch: 0, gradients: true })
     }
 }
 
@@ -281,6 +289,7 @@ impl BackwardCall {
         output_grad: &Tensor,
         statistic: (bool, Option<&Tensor>),
         saved: (usize, &[Tensor]),
+        (has_second, second): (bool, Option<&Tensor>),
     ) -> Result<BackwardCall, ArgumentError> {
         let shape = call.problem.output_shape();
         for (name, tensor) in [("output", output), ("output_grad", output_grad)] {
@@ -301,6 +310,9 @@ impl BackwardCall {
         if saved.len() != needed {
             return Err(ArgumentError::Saved { given: saved.len(), needed });
         }
+        if has_second && second.is_none() {
+            return Err(ArgumentError::NoGradients);
+        }
         for tensor in saved {
             check_row("output.saved", tensor, &call.problem, location)?;
         }
@@ -310,6 +322,7 @@ impl BackwardCall {
             output_grad: output_grad.clone(),
             statistic_grad: statistic_grad.cloned(),
             saved: saved.to_vec(),
+            second: second.cloned(),
         })
     }
 }

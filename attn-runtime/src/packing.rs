@@ -178,6 +178,7 @@ impl BackwardCall {
             output_grad: row(&self.output_grad)?,
             statistic_grad: self.statistic_grad.as_ref().map(row).transpose()?,
             saved: self.saved.iter().map(row).collect::<Result<_, _>>()?,
+            second: self.second.as_ref().map(row).transpose()?,
         })
     }
 }
@@ -219,9 +220,11 @@ pub(crate) fn forward(
     let rows = |parts: Vec<Tensor>| concatenated(DType::F32, &problem.row_shape(), &parts);
     let statistic: Option<Vec<Tensor>> = outputs.iter().map(|output| output.statistic.clone()).collect();
     let saved = (0..outputs[0].saved.len()).map(|at| rows(outputs.iter().map(|o| o.saved[at].clone()).collect()));
-    let output: Vec<Tensor> = outputs.iter().map(|output| output.output.clone()).collect();
+    let whole = |parts: Vec<Tensor>| concatenated(problem.dtype, &problem.output_shape(), &parts);
+    let second: Option<Vec<Tensor>> = outputs.iter().map(|output| output.second.clone()).collect();
     Ok(Output {
-        output: concatenated(problem.dtype, &problem.output_shape(), &output)?,
+        output: whole(outputs.iter().map(|output| output.output.clone()).collect())?,
+        second: second.map(whole).transpose()?,
         statistic: statistic.map(rows).transpose()?,
         saved: saved.collect::<Result<_, _>>()?,
     })

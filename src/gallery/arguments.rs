@@ -33,6 +33,14 @@ pub fn arguments(definition: &Definition, case: &Case) -> Result<Arguments, Tens
         "Retention" => replace("ln_gamma", &mut |random| -random.uniform(0.01, 0.2))?,
         // Any length, also none and all.
         "PrefixLm" => replace("length", &mut |random| random.below(case.longest()[1] + 1) as f64)?,
+        // More than some rows have, and fewer than most.
+        "TopK" => replace("k", &mut |random| 1.0 + random.below(24) as f64)?,
+        "ThresholdSoftmax" => replace("reach", &mut |random| random.uniform(0.5, 1.5))?,
+        // Around the literature's choices, and both ends of a row's weights are clipped somewhere.
+        "ClippedSoftmax" => {
+            replace("gamma", &mut |random| -random.uniform(0.005, 0.03))?;
+            replace("zeta", &mut |random| random.uniform(1.0, 1.2))?;
+        }
         _ => {}
     }
     Ok(arguments)

@@ -11,6 +11,7 @@ mod elementwise;
 mod masks;
 mod normalized;
 mod position;
+mod rows;
 mod scores;
 mod softmax;
 
@@ -18,6 +19,7 @@ pub use elementwise::*;
 pub use masks::*;
 pub use normalized::*;
 pub use position::*;
+pub use rows::*;
 pub use scores::*;
 pub use softmax::*;
 
@@ -65,6 +67,18 @@ static ENTRIES: &[Entry] = &[
     entry::<Laplace>("laplace", "Ma et al., Mega: Moving Average Equipped Gated Attention, 2022"),
     entry::<NormalizedRelu>("normalized-relu", "Shen et al., A Study on ReLU and Softmax in Transformer, 2023"),
     entry::<NormalizedSoftplus>("normalized-softplus", "Gao et al., Softplus Attention with Re-weighting, 2025"),
+    entry::<TopK>("top-k", "Gupta et al., Memory-efficient Transformers via Top-k Attention, 2021"),
+    entry::<ThresholdSoftmax>(
+        "threshold-softmax",
+        "Yuan et al., BLASST: Dynamic Blocked Attention Sparsity via Softmax Thresholding, 2025",
+    ),
+    entry::<Sparsemax>("sparsemax", "Martins and Astudillo, From Softmax to Sparsemax, 2016"),
+    entry::<Entmax15>("entmax15", "Peters et al., Sparse Sequence-to-Sequence Models, 2019"),
+    entry::<AlphaEntmax>("entmax", "Correia et al., Adaptively Sparse Transformers, 2019"),
+    entry::<ClippedSoftmax>(
+        "clipped-softmax",
+        "Bondarenko et al., Quantizable Transformers: Removing Outliers by Helping Attention Heads Do Nothing, 2023",
+    ),
     entry::<Softcap>("softcap", "Gemma Team, Gemma 2: Improving Open Language Models at a Practical Size, 2024"),
     entry::<LearnableSoftcap>(
         "learnable-softcap",

@@ -8,7 +8,7 @@ use attn_dsl::lower::{Class, SavedRow};
 use rayon::prelude::*;
 
 use super::context::{Context, RowTile, ranges};
-use super::evaluate::{Inputs, Registers, RowInputs};
+use super::evaluate::{FoundRows, Inputs, Registers, RowInputs};
 use super::mask::{Coverage, MaskTile};
 use super::matrix::{HeadRows, Matrix, gemm};
 use super::parameter_gradient::Partials;
@@ -36,6 +36,7 @@ struct Rows {
     max: Vec<f32>,
     sum_squares: Vec<f32>,
     arg_max: Vec<i32>,
+    found: FoundRows,
 }
 
 impl Rows {
@@ -52,6 +53,7 @@ impl Rows {
             statistic: part(&self.statistic, start, rows),
             delta: part(&self.delta, start, rows),
             arg_max: part(&self.arg_max, start, rows),
+            found: self.found.from(start),
         }
     }
 }
@@ -86,11 +88,11 @@ fn prepare(context: &Context<'_>, call: &BackwardCall, output_grad: HeadRows<'_>
             SavedRow::Reduction(Reduction::Sum) => rows.sum = values,
             SavedRow::Reduction(Reduction::Max) => rows.max = values,
             SavedRow::Reduction(Reduction::SumSquares) => rows.sum_squares = values,
-            SavedRow::Row(_) => unreachable!("refused before"),
+            SavedRow::Row(row) => rows.found.add_bits(*row, &values),
             SavedRow::ArgMax => rows.arg_max = values.into_iter().map(|x| x.to_bits() as i32).collect(),
         }
     }
-    let output = HeadRows::new(&call.output)?;
+    let output = HeadRows::new(call.second.as_ref().unwrap_or(&call.output))?;
     let statistic_grad = call.statistic_grad.as_ref().map(|tensor| tensor.to_elements::<f32>()).transpose()?;
     let statistic = &rows.statistic;
     let width = context.problem.value_dim;
@@ -142,7 +144,7 @@ fn prepare(context: &Context<'_>, call: &BackwardCall, output_grad: HeadRows<'_>
 
 /// The rows whose normalizer, which reduces nothing, is 0.
 fn zero_normalizer(context: &Context<'_>, tile: RowTile, live_keys: &[i32]) -> Vec<bool> {
-    let Some(program) = &context.executor.normalizer else {
+    let Some(program) = &context.executor.main.normalizer else {
         return vec![false; tile.rows];
     };
     let inputs = context.inputs(tile, (0, 0), RowInputs { live_keys, ..RowInputs::default() });

@@ -6,30 +6,59 @@
 use std::f64::consts::LN_2;
 
 use attn_dsl::ir::Reduction;
-use attn_dsl::lower::{Class, SavedRow};
+use attn_dsl::lower::{Class, Lowered, SavedRow};
 use rayon::prelude::*;
 
 use super::context::{Context, RowTile, ranges};
-use super::evaluate::{Registers, RowInputs};
+use super::evaluate::{FoundRows, Registers, RowInputs};
 use super::mask::{Coverage, MaskTile};
 use super::matrix::{Matrix, gemm};
-use super::{COLUMNS, CpuExecutor, ROWS, math};
+use super::program::Program;
+use super::{COLUMNS, CpuExecutor, ROWS, math, rows};
 use crate::attention::Output;
 use crate::call::Call;
 use crate::error::Error;
 use crate::tensor::Tensor;
 
+/// The programs of a forward pass.
+pub(super) struct Programs {
+    /// The variant with this forward pass as its main one.
+    pub(super) lowered: Lowered,
+    /// Root 0: the weight, or the exponent.
+    pair: Program,
+    /// The floors of the shift.
+    floors: Program,
+    /// Root 0: the normalizer.
+    pub(super) normalizer: Option<Program>,
+}
+
+impl Programs {
+    pub(super) fn new(lowered: Lowered) -> Programs {
+        let program = |roots: &[_]| Program::new(&lowered.graph, roots);
+        Programs {
+            pair: program(&[lowered.forward.pair]),
+            floors: program(&lowered.forward.shift_floors),
+            normalizer: lowered.forward.normalizer.map(|root| program(&[root])),
+            lowered,
+        }
+    }
+}
+
 /// What a task returns.
-struct TileOutput {
+pub(super) struct TileOutput {
     /// rows x dv
     output: Vec<f32>,
     statistic: Vec<f32>,
-    /// One vector of rows for each saved row.
-    saved: Vec<Vec<f32>>,
+    /// One vector of rows for each saved row that is the pass's own.
+    pub(super) saved: Vec<Vec<f32>>,
 }
 
 /// The memory of a task, reused by the next one on the same thread.
 struct Scratch<'a> {
+    programs: &'a Programs,
+    found: &'a FoundRows,
+    /// 0 where there is no output.
+    value_dim: usize,
     mask: MaskTile<'a>,
     pair: Registers,
     q: Vec<f32>,
@@ -55,48 +84,69 @@ struct Rows {
 pub(super) fn forward(executor: &CpuExecutor, call: &Call) -> Result<Output, Error> {
     let context = Context::new(executor, call)?;
     let problem = &call.problem;
-    let tiles: Vec<TileOutput> = context
-        .row_tiles()
-        .into_par_iter()
-        .map_init(|| Scratch::new(&context), |scratch, tile| scratch.tile(&context, tile))
-        .collect();
+    let found = rows::find(&context)?;
+    let tiles = run_tiles(&context, &executor.main, &found, problem.value_dim);
     let row_shape = problem.row_shape();
     let rows = |of: &dyn Fn(&TileOutput) -> &Vec<f32>| {
         Tensor::from_f32(&row_shape, tiles.iter().flat_map(|tile| of(tile).iter().copied()).collect())
     };
-    let saved = (0..executor.lowered.forward.saved.len()).map(|i| rows(&|tile| &tile.saved[i]));
+    let saved = executor.lowered.forward.saved.iter().enumerate().map(|(at, saved)| match saved {
+        // the pass's own rows come first
+        SavedRow::Row(row) => Tensor::from_f32(&row_shape, found.bits(*row)),
+        _ => rows(&|tile| &tile.saved[at]),
+    });
     let saved = saved.collect::<Result<_, _>>()?;
     let statistic =
         if executor.lowered.class == Class::Elementwise { None } else { Some(rows(&|tile| &tile.statistic)?) };
-    let output: Vec<f32> = tiles.into_iter().flat_map(|tile| tile.output).collect();
-    Ok(Output { output: Tensor::rounded(problem.dtype, &problem.output_shape(), output)?, statistic, saved })
+    let output = |tiles: Vec<TileOutput>| {
+        let values = tiles.into_iter().flat_map(|tile| tile.output).collect();
+        Tensor::rounded(problem.dtype, &problem.output_shape(), values)
+    };
+    let second = executor.second.as_ref().filter(|_| call.gradients);
+    let second = second.map(|programs| output(run_tiles(&context, programs, &found, problem.value_dim)));
+    Ok(Output { output: output(tiles)?, statistic, saved, second: second.transpose()? })
+}
+
+/// Runs a forward pass; `value_dim` is 0 where its rows alone are wanted.
+pub(super) fn run_tiles(
+    context: &Context<'_>,
+    programs: &Programs,
+    found: &FoundRows,
+    value_dim: usize,
+) -> Vec<TileOutput> {
+    let scratch = || Scratch::new(context, programs, found, value_dim);
+    context.row_tiles().into_par_iter().map_init(scratch, |scratch, tile| scratch.tile(context, tile)).collect()
 }
 
 impl<'a> Scratch<'a> {
-    fn new(context: &Context<'a>) -> Self {
+    fn new(context: &Context<'a>, programs: &'a Programs, found: &'a FoundRows, value_dim: usize) -> Self {
         let executor = context.executor;
         let problem = &context.problem;
         Scratch {
+            programs,
+            found,
+            value_dim,
             mask: MaskTile::new(executor.mask.as_ref()),
-            pair: Registers::new(&executor.pair, ROWS, COLUMNS),
+            pair: Registers::new(&programs.pair, ROWS, COLUMNS),
             q: vec![0.0; ROWS * problem.head_dim],
             k: vec![0.0; COLUMNS * problem.head_dim],
-            v: vec![0.0; COLUMNS * problem.value_dim],
+            v: vec![0.0; COLUMNS * value_dim],
             product: vec![0.0; ROWS * COLUMNS],
             weight: vec![0.0; ROWS * COLUMNS],
         }
     }
 
     fn tile(&mut self, context: &Context<'a>, tile: RowTile) -> TileOutput {
-        let executor = context.executor;
-        let lowered = &executor.lowered;
+        let programs = self.programs;
+        let lowered = &programs.lowered;
         let problem = &context.problem;
-        let (d, dv) = (problem.head_dim, problem.value_dim);
+        let (d, dv) = (problem.head_dim, self.value_dim);
         let kv_head = context.kv_head(tile.head);
         let live_keys = if lowered.needs_live_keys { context.count_live(tile, &mut self.mask) } else { Vec::new() };
-        let row_inputs = RowInputs { live_keys: &live_keys, ..RowInputs::default() };
+        let found = self.found.from(context.row_base(tile));
+        let row_inputs = RowInputs { live_keys: &live_keys, found, ..RowInputs::default() };
         let mut rows = Rows::new(tile.rows, dv);
-        rows.raise_to_floors(context, tile, row_inputs);
+        rows.raise_to_floors(context, programs, tile, row_inputs);
         context.q.load(tile.batch, tile.head, tile.start, tile.rows, &mut self.q);
         for keys in ranges(problem.kv_len, COLUMNS) {
             let columns = keys.1;
@@ -109,14 +159,16 @@ impl<'a> Scratch<'a> {
             self.mask.count(coverage, columns, &mut counts);
             rows.live.iter_mut().zip(&counts).for_each(|(live, &count)| *live |= count > 0);
             context.k.load(tile.batch, kv_head, keys.0, columns, &mut self.k);
-            context.v.load(tile.batch, kv_head, keys.0, columns, &mut self.v);
+            if dv > 0 {
+                context.v.load(tile.batch, kv_head, keys.0, columns, &mut self.v);
+            }
             let q = Matrix::new(&self.q, tile.rows, d);
             let k = Matrix::new(&self.k, columns, d);
             gemm(q, k.transposed(), 0.0, &mut self.product);
             let inputs = super::evaluate::Inputs { product: &self.product, ..inputs };
-            self.pair.run_all(&executor.pair, &inputs);
+            self.pair.run_all(&programs.pair, &inputs);
             let weight = &mut self.weight[..tile.rows * columns];
-            self.pair.float_tile(&executor.pair, 0, &inputs, weight);
+            self.pair.float_tile(&programs.pair, 0, &inputs, weight);
             let shifted = lowered.class == Class::ShiftedExponential;
             if coverage == Coverage::Partial {
                 self.mask.apply(weight, if shifted { f32::NEG_INFINITY } else { 0.0 });
@@ -133,7 +185,7 @@ impl<'a> Scratch<'a> {
             }
             gemm(Matrix::new(weight, tile.rows, columns), Matrix::new(&self.v, columns, dv), 1.0, &mut rows.output);
         }
-        rows.finish(context, tile, &live_keys)
+        rows.finish(context, programs, tile, row_inputs)
     }
 }
 
@@ -150,14 +202,19 @@ impl Rows {
         }
     }
 
-    fn raise_to_floors(&mut self, context: &Context<'_>, tile: RowTile, row_inputs: RowInputs<'_>) {
-        let executor = context.executor;
+    fn raise_to_floors(
+        &mut self,
+        context: &Context<'_>,
+        programs: &Programs,
+        tile: RowTile,
+        row_inputs: RowInputs<'_>,
+    ) {
         let inputs = context.inputs(tile, (0, 0), row_inputs);
-        let mut registers = Registers::new(&executor.floors, tile.rows, 0);
-        registers.run_all(&executor.floors, &inputs);
+        let mut registers = Registers::new(&programs.floors, tile.rows, 0);
+        registers.run_all(&programs.floors, &inputs);
         let mut floor = vec![0.0; tile.rows];
-        for root in 0..executor.lowered.forward.shift_floors.len() {
-            registers.float_rows(&executor.floors, root, &inputs, &mut floor);
+        for root in 0..programs.lowered.forward.shift_floors.len() {
+            registers.float_rows(&programs.floors, root, &inputs, &mut floor);
             self.shift.iter_mut().zip(&floor).for_each(|(shift, &floor)| *shift = shift.max(floor));
         }
     }
@@ -194,9 +251,14 @@ impl Rows {
         }
     }
 
-    fn finish(mut self, context: &Context<'_>, tile: RowTile, live_keys: &[i32]) -> TileOutput {
-        let executor = context.executor;
-        let lowered = &executor.lowered;
+    fn finish(
+        mut self,
+        context: &Context<'_>,
+        programs: &Programs,
+        tile: RowTile,
+        before: RowInputs<'_>,
+    ) -> TileOutput {
+        let lowered = &programs.lowered;
         let shifted = lowered.class == Class::ShiftedExponential;
         let max: Vec<f32> = (0..tile.rows)
             .map(|row| match (self.live[row], shifted) {
@@ -209,16 +271,15 @@ impl Rows {
         // any shift is right where all weights and floors are 0; minus infinity less itself would be a NaN
         self.shift.iter_mut().filter(|shift| **shift == f32::NEG_INFINITY).for_each(|shift| *shift = 0.0);
         let row_inputs = RowInputs {
-            live_keys,
             sum: &self.sum,
             max: &max,
             sum_squares: &self.sum_squares,
             shift: &self.shift,
             arg_max: &self.arg_max,
-            ..RowInputs::default()
+            ..before
         };
         let mut z = vec![1.0; tile.rows];
-        if let Some(program) = &executor.normalizer {
+        if let Some(program) = &programs.normalizer {
             let inputs = context.inputs(tile, (0, 0), row_inputs);
             let mut registers = Registers::new(program, tile.rows, 0);
             registers.run_all(program, &inputs);
@@ -232,18 +293,19 @@ impl Rows {
                 if shifted { log() } else { z }
             })
             .collect();
-        let value_dim = context.problem.value_dim;
-        for (row, output) in self.output.chunks_exact_mut(value_dim).enumerate() {
+        let value_dim = self.output.len() / tile.rows;
+        for (row, output) in self.output.chunks_exact_mut(value_dim.max(1)).enumerate() {
             let dead = !self.live[row] || z[row] == 0.0;
             output.iter_mut().for_each(|o| *o = if dead { 0.0 } else { *o / z[row] });
         }
-        let saved = lowered.forward.saved.iter().map(|saved| match saved {
+        let own = lowered.forward.saved.iter().filter(|saved| !matches!(saved, SavedRow::Row(_)));
+        let saved = own.map(|saved| match saved {
             SavedRow::Statistic => statistic.clone(),
             SavedRow::Shift => self.shift.clone(),
             SavedRow::Reduction(Reduction::Sum) => self.sum.clone(),
             SavedRow::Reduction(Reduction::Max) => max.clone(),
             SavedRow::Reduction(Reduction::SumSquares) => self.sum_squares.clone(),
-            SavedRow::Row(_) => unreachable!("refused before"),
+            SavedRow::Row(_) => unreachable!("left out"),
             SavedRow::ArgMax => self.arg_max.iter().map(|&key| f32::from_bits(key as u32)).collect(),
         });
         let saved = saved.collect();

@@ -17,11 +17,13 @@ mod math;
 mod matrix;
 mod parameter_gradient;
 mod program;
+mod rows;
 
 use std::sync::Arc;
 
 use attn_dsl::lower::{Class, Lowered};
 
+use self::forward::Programs;
 use self::mask::MaskProgram;
 use self::parameter_gradient::GradientPlan;
 use self::program::Program;
@@ -40,12 +42,10 @@ const COLUMNS: usize = 64;
 pub(crate) struct CpuExecutor {
     lowered: Arc<Lowered>,
     mask: Option<MaskProgram>,
-    /// Root 0: the weight, or the exponent.
-    pair: Program,
-    /// The floors of the shift.
-    floors: Program,
-    /// Root 0: the normalizer.
-    normalizer: Option<Program>,
+    passes: Vec<rows::Pass>,
+    main: Programs,
+    /// Of the second output.
+    second: Option<Programs>,
     /// Roots 0 and 1: probability and product gradient.
     key_pass: Program,
     /// Root 0: the factor of the product gradient.
@@ -61,9 +61,9 @@ impl CpuExecutor {
         let backward = &lowered.backward;
         CpuExecutor {
             mask: lowered.mask.map(|mask| MaskProgram::new(&lowered, mask)),
-            pair: program(&[lowered.forward.pair]),
-            floors: program(&lowered.forward.shift_floors),
-            normalizer: lowered.forward.normalizer.map(|root| program(&[root])),
+            passes: lowered.row_passes.iter().map(|pass| rows::Pass::new(&lowered, pass)).collect(),
+            main: Programs::new(lowered.as_ref().clone()),
+            second: lowered.second_output.as_ref().map(|second| Programs::new(lowered.with_program(second))),
             key_pass: program(&[backward.probability, backward.product_grad]),
             grad_scale: backward.product_grad_scale.map(|root| program(&[root])),
             gradient: GradientPlan::new(&lowered),
@@ -79,6 +79,10 @@ impl Executor for CpuExecutor {
 
     fn saved_rows(&self) -> usize {
         self.lowered.forward.saved.len()
+    }
+
+    fn has_second_output(&self) -> bool {
+        self.lowered.second_output.is_some()
     }
 
     fn forward(&self, call: &Call, _plan: Plan) -> Result<Output, Error> {

@@ -93,6 +93,6 @@ impl KernelExecutor {
         self.keep_extremes(extremes, call);
         let has_statistic = self.lowered.forward.saved.first() == Some(&SavedRow::Statistic);
         let statistic = has_statistic.then(|| saved[0].clone());
-        Ok(Output { output, statistic, saved })
+        Ok(Output { output, statistic, saved, second: None })
     }
 }

@@ -248,6 +248,10 @@ impl Executor for KernelExecutor {
         self.lowered.forward.saved.len()
     }
 
+    fn has_second_output(&self) -> bool {
+        self.lowered.second_output.is_some()
+    }
+
     fn forward(&self, call: &Call, plan: Plan) -> Result<Output, Error> {
         let kernels = match plan {
             Plan::Rules => self.library.forward(&call.problem)?,

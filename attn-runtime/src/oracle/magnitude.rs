@@ -33,7 +33,7 @@ impl Naive<'_> {
         for ((batch, head, query), output) in rows.zip(output.chunks_exact_mut(problem.value_dim)) {
             let row = self.row(batch, head, query, &mut scratch);
             for pair in row.pairs.iter().filter(|_| !row.is_dead()) {
-                add_squares(output, pair.weight / row.z, self.v_row(batch, head, pair.key));
+                add_squares(output, pair.outcome, self.v_row(batch, head, pair.key));
             }
         }
         square_roots(&mut output);
@@ -60,12 +60,12 @@ impl Naive<'_> {
             let at = (batch * problem.heads + head) * problem.q_len + query;
             let output_grad = &output_grad[at * dv..][..dv];
             let mut output = vec![0.0; dv];
-            for pair in &row.pairs {
-                add_scaled(&mut output, pair.weight / row.z, self.v_row(batch, head, pair.key));
+            for (index, pair) in row.pairs.iter().enumerate() {
+                add_scaled(&mut output, row.term_factor(index), self.v_row(batch, head, pair.key));
             }
             let statistic_term = statistic_grad.map_or(0.0, |all| all[at]) * self.statistic_slope(&row);
             // The error of what the row shares, and what it is multiplied by in each sum.
-            let shared = statistic_term.abs() + dot_magnitude(output_grad, &output) / row.z.abs();
+            let shared = statistic_term.abs() + dot_magnitude(output_grad, &output);
             let mut q_shared = vec![0.0; d];
             let mut parameters_shared: BTreeMap<Read, f64> = BTreeMap::new();
             for &(parameter, position, derivative) in &row.z_reads {
@@ -73,16 +73,27 @@ impl Naive<'_> {
             }
             for (index, pair) in row.pairs.iter().enumerate() {
                 let (q, k) = (self.q_row(batch, head, query), self.k_row(batch, head, pair.key));
-                let (slope, derivative) = (row.z_slope(index), pair.derivatives[0]);
-                let own = dot_magnitude(output_grad, self.v_row(batch, head, pair.key)) / row.z.abs();
+                let (slope, derivative) = (row.shared_factor(index), pair.derivatives[0]);
+                let product = dot_magnitude(output_grad, self.v_row(batch, head, pair.key));
+                let own = product * (pair.outcome_slope * row.own_factor(index)).abs();
                 add_scaled(&mut q_shared, slope * derivative, k);
                 add_squares(&mut squares.q[query * d..][..d], own * derivative, k);
                 let both = own + shared * slope.abs();
                 add_squares(&mut squares.k[pair.key * d..][..d], both * derivative, q);
-                add_squares(&mut squares.v[pair.key * dv..][..dv], pair.weight / row.z, output_grad);
+                add_squares(&mut squares.v[pair.key * dv..][..dv], pair.outcome, output_grad);
                 for (&read, derivative) in pair.reads.iter().zip(&pair.derivatives[1..]) {
                     squares.add(read, (own * derivative).powi(2));
                     *parameters_shared.entry(read).or_default() += slope * derivative;
+                }
+                for &(read, derivative) in &pair.outcome_reads {
+                    squares.add(read, (product * derivative).powi(2));
+                }
+                for (entmax, &(read, derivative)) in
+                    row.entmax.iter().flat_map(|entmax| entmax.alpha_reads.iter().map(move |read| (entmax, read)))
+                {
+                    let term = entmax.alpha_terms[index] * derivative;
+                    squares.add(read, (product * pair.outcome_slope * term).powi(2));
+                    *parameters_shared.entry(read).or_default() += term;
                 }
             }
             add_squares(&mut squares.q[query * d..][..d], shared, &q_shared);

@@ -12,6 +12,7 @@ mod golden;
 mod magnitude;
 mod naive;
 mod place;
+mod row;
 
 use std::sync::Arc;
 
@@ -51,13 +52,17 @@ impl Executor for OracleExecutor {
         0
     }
 
+    fn has_second_output(&self) -> bool {
+        false
+    }
+
     fn forward(&self, call: &Call, _plan: Plan) -> Result<Output, Error> {
         let problem = &call.problem;
         let NaiveOutput { output, statistic, .. } = Calls::new(&self.definition, call)?.forward()?;
         let statistic =
             statistic.map(|values| Tensor::from_f64(DType::F32, &problem.row_shape(), &values)).transpose()?;
         let output = Tensor::from_f64(problem.dtype, &problem.output_shape(), &output)?;
-        Ok(Output { output, statistic, saved: Vec::new() })
+        Ok(Output { output, statistic, saved: Vec::new(), second: None })
     }
 
     fn backward(&self, backward: &BackwardCall, _deterministic: bool) -> Result<Gradients, Error> {

@@ -4,14 +4,17 @@
 //! w_j = activation(score(x_j)), 0 where masked      z = Z(sum w, max w, sum w^2)      O = sum_j w_j / z v_j
 //! D = dO . O      dz = dstatistic/dz - D / z      dw_j = dO . v_j / z + dz (Z_sum + 2 w_j Z_sum_squares + [j = argmax] Z_max)
 //! ```
-//! A row without a live key, or with z = 0, has O = 0 and contributes no gradient.
+//! A row without a live key, or with z = 0, has O = 0 and contributes no gradient. What is kept of a row, entmax and maps after
+//! normalization are in `row.rs`.
 
 use attn_dsl::definition::Definition;
-use attn_dsl::ir::{Input, NodeId, Op, ParameterId, Reduction, Unary};
+use attn_dsl::ir::{Input, NodeId, Op, ParameterId, Unary};
 use rayon::prelude::*;
 
 use super::dual::{Direction, Expression, Scratch};
 use super::place::{PairPlace, ParameterTable, Reductions};
+pub(super) use super::row::Read;
+use super::row::{Pair, Row, RowRules};
 use crate::call::Call;
 use crate::tensor::TensorError;
 
@@ -33,7 +36,9 @@ pub(crate) fn statistic_kind(definition: &Definition) -> Option<StatisticKind> {
         Op::Input(Input::Score) => definition.score,
         _ => definition.activation,
     };
-    definition.normalizer.filter(|&id| reduces(id)).map(|_| match graph.op(outermost) {
+    // a map after normalization and an entmax hide it
+    let normalizer = definition.normalizer.filter(|&id| reduces(id) && definition.post.is_none());
+    normalizer.map(|_| match graph.op(outermost) {
         Op::Unary(Unary::Exp | Unary::Exp2, _) => StatisticKind::LogNormalizer,
         _ => StatisticKind::Normalizer,
     })
@@ -59,45 +64,6 @@ pub(crate) struct NaiveGradients {
     pub(crate) parameters: Vec<Option<Vec<f64>>>,
 }
 
-/// The parameter of a read and its position there; none if the parameter is empty.
-pub(super) type Read = (usize, Option<usize>);
-
-/// The weight of one live pair and its derivatives.
-pub(super) struct Pair {
-    pub(super) key: usize,
-    pub(super) weight: f64,
-    /// In the product, then in each read of a learnable parameter.
-    pub(super) derivatives: Vec<f64>,
-    /// Parameter and position of each read.
-    pub(super) reads: Vec<Read>,
-}
-
-/// One evaluated row.
-pub(super) struct Row {
-    pub(super) pairs: Vec<Pair>,
-    /// The position in `pairs` of the largest weight.
-    arg_max: Option<usize>,
-    pub(super) z: f64,
-    /// dZ by sum, max and sum of squares.
-    z_reductions: [f64; 3],
-    /// Parameter, position and dZ of each read in the normalizer.
-    pub(super) z_reads: Vec<(usize, Option<usize>, f64)>,
-}
-
-impl Row {
-    /// Whether the output and every gradient is 0.
-    pub(super) fn is_dead(&self) -> bool {
-        self.pairs.is_empty() || self.z == 0.0
-    }
-
-    /// The derivative of z in the weight of a pair.
-    pub(super) fn z_slope(&self, pair: usize) -> f64 {
-        let [sum, max, squares] = self.z_reductions;
-        let is_max = if self.arg_max == Some(pair) { 1.0 } else { 0.0 };
-        sum + 2.0 * self.pairs[pair].weight * squares + is_max * max
-    }
-}
-
 /// A definition and the arguments of one call that is not packed, in f64.
 pub(crate) struct Naive<'a> {
     definition: &'a Definition,
@@ -108,13 +74,10 @@ pub(crate) struct Naive<'a> {
     tables: Vec<ParameterTable>,
     score: Expression<'a>,
     activation: Expression<'a>,
-    normalizer: Option<Expression<'a>>,
     mask: Option<Expression<'a>>,
+    rules: RowRules<'a>,
     pair_reads: Vec<NodeId>,
-    row_reads: Vec<NodeId>,
 }
-
-const REDUCTIONS: [Reduction; 3] = [Reduction::Sum, Reduction::Max, Reduction::SumSquares];
 
 impl<'a> Naive<'a> {
     pub(crate) fn new(definition: &'a Definition, call: &'a Call) -> Result<Self, TensorError> {
@@ -130,12 +93,6 @@ impl<'a> Naive<'a> {
         let pair_directions: Vec<Direction> = std::iter::once(Direction::Input(Input::Product))
             .chain(pair_reads.iter().map(|&read| Direction::Read(read)))
             .collect();
-        let row_reads = definition.normalizer.map(reads).unwrap_or_default();
-        let row_directions: Vec<Direction> = REDUCTIONS
-            .iter()
-            .map(|&r| Direction::Input(Input::Reduction(r)))
-            .chain(row_reads.iter().map(|&read| Direction::Read(read)))
-            .collect();
         Ok(Naive {
             definition,
             call,
@@ -145,10 +102,9 @@ impl<'a> Naive<'a> {
             tables: ParameterTable::all(call)?,
             score: Expression::new(graph, definition.score, &pair_directions),
             activation: Expression::new(graph, definition.activation, &pair_directions),
-            normalizer: definition.normalizer.map(|root| Expression::new(graph, root, &row_directions)),
             mask: definition.mask.map(|root| Expression::new(graph, root, &[])),
+            rules: RowRules::new(definition),
             pair_reads,
-            row_reads,
         })
     }
 
@@ -221,28 +177,7 @@ impl<'a> Naive<'a> {
                 self.pair(&place, scratch)
             })
             .collect();
-        let mut arg_max = None;
-        for (at, pair) in pairs.iter().enumerate() {
-            if arg_max.is_none_or(|best: usize| pair.weight > pairs[best].weight) {
-                arg_max = Some(at);
-            }
-        }
-        place.reductions = Reductions {
-            sum: pairs.iter().map(|pair| pair.weight).sum(),
-            max: arg_max.map_or(0.0, |at| pairs[at].weight),
-            sum_squares: pairs.iter().map(|pair| pair.weight * pair.weight).sum(),
-        };
-        let mut row = Row { pairs, arg_max, z: 1.0, z_reductions: [0.0; 3], z_reads: Vec::new() };
-        if let Some(normalizer) = &self.normalizer {
-            row.z = normalizer.evaluate(&place, None, scratch).float();
-            let tangents = normalizer.tangents(scratch);
-            row.z_reductions.copy_from_slice(&tangents[..3]);
-            for (&read, &derivative) in self.row_reads.iter().zip(&tangents[3..]) {
-                let (parameter, position) = self.read_position(normalizer, read, scratch);
-                row.z_reads.push((parameter, position, derivative));
-            }
-        }
-        row
+        self.rules.row(&mut place, pairs, scratch)
     }
 
     fn pair(&self, place: &PairPlace<'_>, scratch: &mut Scratch) -> Pair {
@@ -250,16 +185,20 @@ impl<'a> Naive<'a> {
         let score_tangents = self.score.tangents(scratch).to_vec();
         let weight = self.activation.evaluate(place, Some((Input::Score, score, &score_tangents)), scratch).float();
         // The two expressions share their nodes' values, so the indices of both expressions' reads are still there.
-        let reads = self.pair_reads.iter().map(|&read| self.read_position(&self.score, read, scratch)).collect();
-        Pair { key: place.key, weight, derivatives: self.activation.tangents(scratch).to_vec(), reads }
-    }
-
-    fn read_position(&self, expression: &Expression<'_>, read: NodeId, scratch: &Scratch) -> Read {
-        let Op::Parameter { parameter, .. } = self.definition.graph.op(read) else {
-            unreachable!("only reads are listed");
-        };
-        let parameter = parameter.0 as usize;
-        (parameter, self.tables[parameter].position(&expression.read_index(read, scratch)))
+        let derivatives = self.activation.tangents(scratch).to_vec();
+        // The two expressions share their nodes' values, so the indices of both expressions' reads are still there.
+        let reads = self.pair_reads.iter().map(|&read| self.rules.read_position(place, &self.score, read, scratch));
+        Pair {
+            key: place.key,
+            score,
+            weight,
+            derivatives,
+            reads: reads.collect(),
+            probability: 0.0,
+            outcome: 0.0,
+            outcome_slope: 1.0,
+            outcome_reads: Vec::new(),
+        }
     }
 
     pub(crate) fn forward(&self) -> NaiveOutput {
@@ -280,8 +219,8 @@ impl<'a> Naive<'a> {
                     if !row.is_dead() {
                         let range = query * problem.value_dim..(query + 1) * problem.value_dim;
                         for pair in &row.pairs {
-                            let (probability, v) = (pair.weight / row.z, self.v_row(batch, head, pair.key));
-                            add_scaled(&mut output[range.clone()], probability, v);
+                            let v = self.v_row(batch, head, pair.key);
+                            add_scaled(&mut output[range.clone()], pair.outcome, v);
                         }
                     }
                 }
@@ -361,20 +300,29 @@ impl<'a> Naive<'a> {
             let output_grad = &output_grad[at * dv..][..dv];
             let products: Vec<f64> =
                 row.pairs.iter().map(|pair| dot(output_grad, self.v_row(batch, head, pair.key))).collect();
-            let delta: f64 = row.pairs.iter().zip(&products).map(|(pair, dp)| pair.weight / row.z * dp).sum();
+            let weight_grads: Vec<f64> =
+                row.pairs.iter().zip(&products).map(|(pair, dp)| pair.outcome_slope * dp).collect();
+            let delta: f64 = products.iter().enumerate().map(|(index, dp)| row.term_factor(index) * dp).sum();
             let statistic_grad = statistic_grad.map_or(0.0, |all| all[at]);
-            let z_grad = statistic_grad * self.statistic_slope(&row) - delta / row.z;
+            let row_term = statistic_grad * self.statistic_slope(&row) - delta;
             for &(parameter, position, derivative) in &row.z_reads {
-                grad.add((parameter, position), z_grad * derivative);
+                grad.add((parameter, position), row_term * derivative);
+            }
+            let alpha_grad = row.alpha_grad(&weight_grads);
+            for &(read, derivative) in row.entmax.iter().flat_map(|entmax| &entmax.alpha_reads) {
+                grad.add(read, alpha_grad * derivative);
             }
             for (index, (pair, dp)) in row.pairs.iter().zip(&products).enumerate() {
-                let weight_grad = dp / row.z + z_grad * row.z_slope(index);
-                let product_grad = weight_grad * pair.derivatives[0];
+                let pair_grad = weight_grads[index] * row.own_factor(index) + row_term * row.shared_factor(index);
+                let product_grad = pair_grad * pair.derivatives[0];
                 add_scaled(&mut grad.q[query * d..][..d], product_grad, self.k_row(batch, head, pair.key));
                 add_scaled(&mut grad.k[pair.key * d..][..d], product_grad, self.q_row(batch, head, query));
-                add_scaled(&mut grad.v[pair.key * dv..][..dv], pair.weight / row.z, output_grad);
+                add_scaled(&mut grad.v[pair.key * dv..][..dv], pair.outcome, output_grad);
                 for (&read, derivative) in pair.reads.iter().zip(&pair.derivatives[1..]) {
-                    grad.add(read, weight_grad * derivative);
+                    grad.add(read, pair_grad * derivative);
+                }
+                for &(read, derivative) in &pair.outcome_reads {
+                    grad.add(read, dp * derivative);
                 }
             }
         }

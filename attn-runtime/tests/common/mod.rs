@@ -58,6 +58,42 @@ pub(crate) const VARIANTS: &[(&str, &str)] = &[
     ("floored", "score: |s, b, h, q, kv| if kv > q { s } else { s * floor(s) * 0.1 }, normalizer: sum + 1"),
     ("all_masked", "sink: f32[h], normalizer: sum + exp(sink[h]), mask: |b, h, q, kv| kv > 100000"),
     ("relative", "activation: |s| exp(s), normalizer: sum / count"),
+    ("top_k", "keep: top_k(5), mask: causal"),
+    ("top_k_ties", "k: i32[h], normalizer: sum + 1, keep: top_k(k[h] + 2, ties)"),
+    ("top_k_rows", "activation: sigmoid, normalizer: sum, keep: top_k(live_keys / 3), mask: causal"),
+    ("above", "keep: |s| s >= -0.25"),
+    (
+        "near_max",
+        "const reach: f32[h], sink: f32[h], normalizer: sum + exp(sink[h]), keep: |h, max, s| s > max - reach[h], mask: causal",
+    ),
+    ("likely", "keep: |p| p >= 0.02, mask: causal"),
+    ("likely_relu", "activation: relu, normalizer: sum, keep: |p, s, max| p >= 0.01 && s < max"),
+    ("likely_entmax", "normalizer: entmax(1.3), keep: |p| p >= 0.03"),
+    ("sparsemax", "normalizer: sparsemax, mask: causal"),
+    (
+        "sparsemax_top_k",
+        "bias: f32[h, kv], score: |s, b, h, q, kv| s + bias[h, kv], normalizer: sparsemax, keep: top_k(7)",
+    ),
+    ("entmax15", "normalizer: entmax15"),
+    (
+        "entmax",
+        "alpha: f32[h], slope: f32[h], score: |s, b, h, q, kv| s - 0.1 * slope[h] * abs(q - kv), \
+         normalizer: entmax(1 + sigmoid(alpha[h])), mask: causal",
+    ),
+    ("entmax_post", "gain: f32[h], normalizer: entmax15, post: |p, b, h| p * (1 + gain[h] * p)"),
+    (
+        "clipped",
+        "const low: f32[h], post: |p, b, h| clamp((1.1 + 0.03 * low[h]) * p - 0.03 * low[h], 0, 1), mask: causal",
+    ),
+    (
+        "post_shifted",
+        "shift: f32[h], sink: f32[h], normalizer: sum + exp(sink[h]), keep: top_k(6), \
+         post: |p, b, h| p / (shift[h] + p) + 0.1 * shift[h], mask: causal",
+    ),
+    ("post_elementwise", "n: f32[h], activation: sigmoid, normalizer: count + n[h], post: |p| sqrt(p + 0.01)"),
+    ("post_drops", "post: |p| if p >= 0.01 { p } else { 0.0 }"),
+    ("post_squares", "normalizer: sqrt(sum_squares), post: |p| p * p"),
+    ("post_largest", "activation: sigmoid, normalizer: max + sum, post: |p| tanh(3 * p), mask: causal"),
 ];
 
 /// The definition of a variant by its body.
