@@ -56,7 +56,7 @@
             const float count = held(r);
             float low, high, above = count, kth = -INFINITY;
             range_of_candidates(low, high);
-            bool open = k >= 1 && count > k;
+            bool open = k >= 1 && (count > k || limit_of(r) > -INFINITY);   // a row of which some are out had more than k
             // a few candidates more than are wanted
 #pragma unroll 1
             for (int step = 0; step < 24; ++step) {

@@ -74,7 +74,11 @@
                 narrows |= pending[r] && !few[r] && high[r] - low[r] > 1;
                 cuts |= pending[r] && !few[r] && from_low[r] > wanted[r];
             }
-            if (phase == CUT) return false;
+            if (phase == CUT) {
+#pragma unroll
+                for (int r = 0; r < 2; ++r) cut[r] = min(cut[r], __shfl_xor_sync(~0u, cut[r], 1)), cut[r] = min(cut[r], __shfl_xor_sync(~0u, cut[r], 2));
+                return false;
+            }
             // all rows of the warp go through the phases together
             narrows = __any_sync(~0u, narrows), cuts = @{ "false" if ties else "__any_sync(~0u, cuts)" };
             phase = narrows ? NARROW : CUT;

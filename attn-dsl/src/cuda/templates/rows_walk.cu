@@ -111,6 +111,7 @@
                     mbarrier_wait(verdict_full, verdict_parity);
                     verdict_parity ^= 1;
                     again = load_shared_int(verdict);
+                    __syncwarp();
                 }
                 //% endif
             }
