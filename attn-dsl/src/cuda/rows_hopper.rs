@@ -257,7 +257,8 @@ impl Part<'_> {
             threshold => row(1),
             kth_score => row(0),
             last_kept => row(1),
-            marked => if entmax { row(1) } else { row(0) },
+            // the array that says which rows are left
+            marked => row(self.rows.len() - 1),
             row_index => if packed {
                 "(i64)head * arguments.total_q + work.q_start + q"
             } else {

@@ -56,7 +56,7 @@ attn_rows(const __grid_constant__ Arguments arguments) {
         float bound[2] = {first_q < q_len ? -INFINITY : INFINITY, first_q + 8 < q_len ? -INFINITY : INFINITY};   // what is not above is out; of @{ "the raw products" if scaled else "scores" }
         u32 end[2] = {slots[0], slots[1]};         // of the slots that are taken
         bool crowded = false;                      // whether a row of this warp has too many candidates
-        int visited = 0, due = 1;                  // tiles
+        int visited = 0, due = @{ 2 if entmax else 1 };                  // tiles
         bool is_number[2] = {true, true};          // whether no score so far is NaN
         float x[CAPACITY];                         // candidates of a row, minus infinity beyond the last
         int pieces = 0;                            // of 8 of them, of the lane that has most
@@ -109,10 +109,18 @@ attn_rows(const __grid_constant__ Arguments arguments) {
                 const float limit = fmaxf(limit_of(r), lower_bound(r));
                 const u32 first = slots[0] + r * ROW_SLOTS_BYTES, last = r == 0 ? end[0] : end[1];
                 u32 kept = first;
-#pragma unroll 1
-                for (u32 at = first; at < last; at += SLOT_BYTES) {
-                    const float candidate = load_shared_float(at);
-                    if (!(candidate <= limit)) store_shared(kept, candidate), kept += SLOT_BYTES;
+#pragma unroll
+                for (int j = 0; j < CAPACITY / 8; ++j) {
+                    if (j >= pieces) continue;
+                    float candidates[8];
+#pragma unroll
+                    for (int i = 0; i < 8; ++i) {
+                        candidates[i] = -INFINITY;
+                        if (first + (8 * j + i) * SLOT_BYTES < last) candidates[i] = load_shared_float(first + (8 * j + i) * SLOT_BYTES);
+                    }
+#pragma unroll
+                    for (int i = 0; i < 8; ++i)
+                        if (!(candidates[i] <= limit)) store_shared(kept, candidates[i]), kept += SLOT_BYTES;
                 }
                 if (r == 0) bound[0] = limit, end[0] = kept;
                 else bound[1] = limit, end[1] = kept;
@@ -155,7 +163,7 @@ attn_rows(const __grid_constant__ Arguments arguments) {
             const int q = first_q + 8 * r;
             load_candidates(r);
             //% if entmax
-            const float threshold = crowded ? 0.f : solve(r, 40);
+            const float threshold = crowded ? 0.f : solve(r, 40, 1.2e-7f);
             //% else
             const Kept kept = crowded ? Kept{0.f, 0} : solve(r);
             //% endif
@@ -166,9 +174,9 @@ attn_rows(const __grid_constant__ Arguments arguments) {
                 arguments.@{ greatest }[row] = crowded ? limit_of(r)@{ " * tile.score_scale" if scaled else "" } : greatest == -INFINITY ? 0.f : greatest;
                 arguments.@{ threshold }[row] = crowded ? __int_as_float(PENDING) : !numbers || greatest == INFINITY ? __int_as_float(0x7fc00000) : greatest == -INFINITY ? INFINITY : threshold;
                 //% else
-                arguments.@{ kth_score }[row] = crowded || !numbers || kept.is_cut ? __int_as_float(PENDING) : kept.score;
+                arguments.@{ kth_score }[row] = crowded || !numbers ? __int_as_float(PENDING) : kept.score;
                 //% if not ties
-                arguments.@{ last_kept }[row] = __int_as_float((r == 0 ? wanted[0] : wanted[1]) < 1 ? -1 : 0x7fffffff);
+                arguments.@{ last_kept }[row] = __int_as_float(crowded || !numbers || kept.is_cut ? PENDING : (r == 0 ? wanted[0] : wanted[1]) < 1 ? -1 : 0x7fffffff);
                 //% endif
                 //% endif
             }

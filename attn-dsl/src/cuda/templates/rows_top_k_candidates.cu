@@ -37,9 +37,11 @@
 #pragma unroll
                 for (int p = 0; p < 4; ++p) counts[p] += score > pivots[p] ? 1.f : 0.f;
             });
+            // two counts in a number
+            const float sums[2] = {quad_sum(fmaf(counts[1], 1024.f, counts[0])), quad_sum(fmaf(counts[3], 1024.f, counts[2]))};
 #pragma unroll
             for (int p = 0; p < 4; ++p)
-                if (quad_sum(counts[p]) >= k) best = fmaxf(best, pivots[p]);
+                if ((p % 2 == 0 ? (int)sums[p / 2] % 1024 : (int)sums[p / 2] / 1024) >= k) best = fmaxf(best, pivots[p]);
             bool open = many && !(best > low);
 #pragma unroll 1
             for (int step = 0; step < 16 && __any_sync(~0u, open); ++step) {

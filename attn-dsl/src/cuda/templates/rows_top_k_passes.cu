@@ -16,13 +16,22 @@
         u32 low[2] = {least, least}, high[2] = {least, least}, pivots[2][3];
         int from_low[2], from_high[2] = {0, 0}, counts[2][3], met[2], cut[2] = {0x7fffffff, 0x7fffffff};
         bool few[2] = {false, false};   // keys
+        //% if not ties
+        bool knows[2];   // the k-th score: no more is missing than where it is among equals
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            const float kth = pending[r] ? arguments.@{ kth_score }[rows[r]] : 0.f;
+            knows[r] = pending[r] && __float_as_int(kth) != PENDING;
+            if (knows[r]) low[r] = rank_of(kth);
+        }
+        //% endif
         auto begin = [&] {
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
                 counts[r][0] = counts[r][1] = counts[r][2] = met[r] = 0;
                 const u32 quarter = max((high[r] - low[r]) / 4, 1u);
 #pragma unroll
-                for (int p = 0; p < 3; ++p) pivots[r][p] = phase == NARROW ? min(low[r] + (p + 1) * quarter, high[r]) : least + 1;
+                for (int p = 0; p < 3; ++p) pivots[r][p] = phase == NARROW ? min(low[r] + (p + 1) * quarter, high[r]) : @{ "least + 1" if ties else "knows[r] ? low[r] + p : least + 1" };
             }
         };
         auto visit = [&](int kv_tile) {
@@ -60,9 +69,15 @@
             for (int r = 0; r < 2; ++r) {
                 if (phase == RANGE) {
                     high[r] = max(high[r], __shfl_xor_sync(~0u, high[r], 1)), high[r] = max(high[r], __shfl_xor_sync(~0u, high[r], 2));
-                    low[r] = least + 1;
                     from_low[r] = quad_count(counts[r][0]);
                     few[r] = from_low[r] <= wanted[r] || wanted[r] < 1;
+                    //% if ties
+                    low[r] = least + 1;
+                    //% else
+                    const int above = quad_count(counts[r][1]);
+                    if (knows[r]) high[r] = low[r] + 1, from_high[r] = above, few[r] = false;
+                    else low[r] = least + 1;
+                    //% endif
                 } else if (phase == NARROW) {
 #pragma unroll
                     for (int p = 0; p < 3; ++p) {
