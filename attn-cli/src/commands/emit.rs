@@ -83,7 +83,11 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
     let shape = if args.packed { shape.packed() } else { shape };
     let lowered = lower(&definition).with_context(|| format!("`{}` cannot be computed", definition.name))?;
     let kernels = match (args.pass, args.plan) {
-        (Pass::Forward, None) => cuda::forward(&lowered, shape, target)?,
+        (Pass::Forward, None) => {
+            let mut kernels = cuda::forward(&lowered, shape, target)?;
+            kernels.extend(cuda::second_output(&lowered, shape, target)?);
+            kernels
+        }
         (Pass::Forward, Some(PlanName::List)) => {
             write!(out, "{}", plans(&cuda::forward_choices(&lowered, shape, target)?))?;
             return Ok(Verdict::Good);

@@ -1,5 +1,6 @@
 //! What all kernels of a variant share: names, the head comment, the prelude and the order of the parts.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use minijinja::{Value, context};
@@ -10,11 +11,12 @@ use super::names::{Names, comment};
 use super::packed;
 use super::relative::{self, Relatives};
 use super::render::render;
+use super::rows;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::definition::Definition;
 use crate::ir::{Graph, Input, NodeId, Op, ParameterId, RANGE_ELEMENTS, SizeId};
-use crate::lower::{Class, Lowered};
+use crate::lower::{Class, Lowered, RowPass};
 use crate::plan::{ElementType, HopperBackwardTiles, HopperTiles, Pass, Shape, Target, Tiles};
 
 /// A variant on its way to source: its graph (which grows), its bounds and its names.
@@ -29,6 +31,8 @@ pub(crate) struct Variant<'a> {
     pub(crate) size_names: Vec<String>,
     /// What functions of pairs read by distance; none but where the schedule keeps such values.
     pub(crate) relatives: Relatives,
+    /// Nodes that must have the same bits in every kernel.
+    pub(crate) exact: HashSet<NodeId>,
 }
 
 impl<'a> Variant<'a> {
@@ -78,11 +82,14 @@ impl<'a> Variant<'a> {
             "scale",
         ]);
         packed::prepare(shape, &mut graph, &mut names);
+        let row_names: Vec<String> = lowered.rows().iter().map(ToString::to_string).collect();
+        names.take(&row_names.iter().map(String::as_str).collect::<Vec<_>>());
         let parameters = lowered.definition.parameters.iter().map(|parameter| names.unique(&parameter.name)).collect();
         let mut names = Names::default();
         let size_names = lowered.definition.sizes.iter().map(|size| names.unique(size)).collect();
         let relatives = Relatives::new();
-        Variant { lowered, graph, shape, target, bounds, names: parameters, size_names, relatives }
+        let exact = rows::exact_nodes(&graph, lowered);
+        Variant { lowered, graph, shape, target, bounds, names: parameters, size_names, relatives, exact }
     }
 
     pub(crate) fn definition(&self) -> &Definition {
@@ -124,6 +131,7 @@ impl<'a> Variant<'a> {
             self.shape.head_dim(),
             self.counts_live_keys(),
             &self.relatives,
+            &self.exact,
         );
         self.name_lengths(&mut values);
         values
@@ -332,6 +340,7 @@ impl<'a> Variant<'a> {
         let needs = |name: &str| all.contains(name);
         let float = self.precise();
         let tiles = if let Machinery::Portable(tiles) = machinery { Some(tiles) } else { None };
+        let keys_first = template == "backward_kv" && !self.exact.is_empty();
         let is_hopper = !matches!(machinery, Machinery::Plain | Machinery::Portable(_));
         let flags = context! {
             log2_approx => needs("log2_approx(") || (needs("softplus(") && !float),
@@ -392,6 +401,7 @@ impl<'a> Variant<'a> {
             tile_columns,
             weight_columns,
             dq_columns,
+            keys_first,
             turns => matches!(machinery, Machinery::HopperBackward(_, true)),
             key_bias => matches!(machinery, Machinery::Hopper(tiles) if tiles.key_bias),
         };
@@ -427,6 +437,23 @@ impl<'a> Variant<'a> {
         text
     }
 
+    /// What the head says of row passes.
+    fn row_lines(&self) -> Vec<String> {
+        let passes = self.lowered.row_passes.iter().enumerate();
+        passes
+            .map(|(number, pass)| match pass {
+                RowPass::Entmax { .. } => format!(
+                    "Row pass {number}: the greatest score g_i and the t_i with sum_j max((alpha - 1) (s_ij - g_i) - t_i, 0)^(1 / (alpha - 1)) = 1."
+                ),
+                RowPass::TopK { .. } => format!("Row pass {number}: the k-th greatest score of each row, and the last key kept of its equals."),
+                RowPass::Weights(program) => format!("Row pass {number}: what {} weights of all keys add up to.", match program.class {
+                    Class::ShiftedExponential => "exponential",
+                    Class::Streaming | Class::Elementwise => "streaming",
+                }),
+            })
+            .collect()
+    }
+
     fn head(&self, summary: &str) -> String {
         let mut text = String::new();
         let mut line = |content: &str| {
@@ -438,6 +465,7 @@ impl<'a> Variant<'a> {
         line("");
         line("Per batch and head, s_ij = score(scale * q_i . k_j), w_ij = activation(s_ij) and 0 where masked,");
         line("z_i = normalizer(reductions of w_i), O_i = sum_j w_ij / z_i v_j.");
+        self.row_lines().iter().for_each(|of_rows| line(of_rows));
         line(match self.lowered.class {
             Class::Elementwise => {
                 "Class: elementwise. A weight depends on its pair alone; nothing is saved for the backward pass."

@@ -6,7 +6,7 @@
 //! Invariants: parentheses follow C++ precedence; float constants are printed so that they read back exactly; integer
 //! division by zero gives 0 and parameter indices are clamped, as the IR says; only names of the prelude are called.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use super::arguments::extremes_name;
@@ -68,13 +68,15 @@ pub(crate) struct Emitter<'a> {
     pub(crate) key_is_distance: bool,
     /// What stands before `q_len` and `kv_len` where these are of a sequence of a packed batch, whose parameters may be longer.
     pub(crate) lengths: Option<&'static str>,
+    /// Nodes that must have the same bits in every kernel: their sums and products are not contracted.
+    pub(crate) exact: &'a HashSet<NodeId>,
 }
 
 impl Emitter<'_> {
     /// Statements that compute shared subexpressions, and the text of each root.
     pub(crate) fn emit(mut self, roots: &[NodeId]) -> (Vec<String>, Vec<String>) {
         let mut uses: HashMap<NodeId, usize> = HashMap::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let mut stack = roots.to_vec();
         roots.iter().for_each(|&root| *uses.entry(root).or_default() += 1);
         while let Some(id) = stack.pop() {
@@ -153,6 +155,7 @@ impl Emitter<'_> {
                 (format!("{}.{}", self.extremes(*parameter, first, last, *blocks), member(*extreme)), Atom)
             }
             Op::Unary(op, a) => self.unary(*op, *a),
+            Op::Binary(op, a, b) if self.exact.contains(&id) => self.exact_binary(*op, *a, *b),
             Op::Binary(op, a, b) => self.binary(*op, *a, *b),
             Op::Compare(op, a, b) => {
                 let (symbol, own) = match op {
@@ -212,6 +215,21 @@ impl Emitter<'_> {
             Unary::Cos => call("cosf"),
             Unary::Floor => call("floorf"),
         }
+    }
+
+    /// An operation that rounds by itself, whatever stands around it.
+    fn exact_binary(&self, op: Binary, a: NodeId, b: NodeId) -> (String, Precedence) {
+        use Precedence::{Atom, Ternary};
+        let name = match op {
+            Binary::Add => "__fadd_rn",
+            Binary::Sub => "__fsub_rn",
+            Binary::Mul => "__fmul_rn",
+            _ => return self.binary(op, a, b),
+        };
+        if self.graph.ty(a) == Type::Int {
+            return self.binary(op, a, b);
+        }
+        (format!("{name}({}, {})", self.print(a, Ternary), self.print(b, Ternary)), Atom)
     }
 
     fn binary(&self, op: Binary, a: NodeId, b: NodeId) -> (String, Precedence) {

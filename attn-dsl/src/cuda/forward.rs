@@ -8,12 +8,12 @@ use super::extremes::{self, extremes};
 use super::hopper;
 use super::mask::TileMask;
 use super::relative::{self, Relatives};
-use super::rows_hopper;
+use super::rows;
 use super::sequence_maps;
 use super::terms::Terms;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
-use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Type, Unary};
+use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Row, Type, Unary};
 use crate::lower::{Class, Lowered, SavedRow};
 use crate::plan::{
     ElementType, HopperNeeds, HopperTiles, Pass, PlanError, Shape, Target, Tiles, hopper_choices, hopper_forward,
@@ -42,22 +42,39 @@ fn choice(lowered: &Lowered, shape: Shape, target: Target, number: usize) -> Res
         kernels.extend(ranges.map(|range| extremes(&variant, range)));
         kernels.push(live_keys(&variant, tile_mask.as_ref()));
     }
-    for pass in 0..lowered.row_passes.len() {
-        let number = u8::try_from(pass).expect("a definition has few passes");
-        let passes = rows_hopper::kernels(&mut variant.clone(), number).map_err(|what| PlanError::RowPass { what })?;
-        let is_new = |kernel: &Kernel| {
-            !matches!(kernel.kind, KernelKind::Extremes(..)) || kernels.iter().all(|other| other.kind != kernel.kind)
-        };
-        let passes: Vec<Kernel> = passes.into_iter().filter(is_new).collect();
-        kernels.extend(passes);
-    }
-    let (passes, count) = forward(&mut variant, true, number)?;
-    let is_there = |kernel: &Kernel| {
-        matches!(kernel.kind, KernelKind::Extremes(..)) && kernels.iter().any(|other| other.kind == kernel.kind)
-    };
-    let passes: Vec<Kernel> = passes.into_iter().filter(|kernel| !is_there(kernel)).collect();
+    kernels.extend(rows::kernels(lowered, shape, target)?);
+    let (passes, count) = forward(&mut variant, Part::Main, true, number)?;
     kernels.extend(passes);
+    // several kernels may look up the same extremes
+    let mut found: Vec<KernelKind> = vec![];
+    kernels.retain(|kernel| {
+        let is_there = matches!(kernel.kind, KernelKind::Extremes(..)) && found.contains(&kernel.kind);
+        found.push(kernel.kind);
+        !is_there
+    });
     Ok((kernels, count))
+}
+
+/// Which forward pass of a variant a kernel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The output.
+    Main,
+    /// The second output.
+    Second,
+    /// The rows of a pass before, by its number: nothing is made of values.
+    Rows(u8),
+}
+
+/// The kernels of a forward pass beside the main one, without those that count live keys.
+pub(super) fn forward_of(
+    lowered: &Lowered,
+    shape: Shape,
+    target: Target,
+    part: Part,
+) -> Result<Vec<Kernel>, PlanError> {
+    let mut variant = Variant::new(lowered, shape, target);
+    Ok(forward(&mut variant, part, true, 0)?.0)
 }
 
 /// Keys of a tile whose live ones are counted at once: four a lane.
@@ -152,14 +169,20 @@ pub(super) fn in_log2_units(graph: &mut Graph, x: NodeId) -> NodeId {
 
 /// The kernel and those before it, in the tiles of a choice by its number, and how many choices there are; `split`: whether the
 /// terms of row and key may be taken out of the exponent.
-fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec<Kernel>, usize), PlanError> {
+fn forward(
+    variant: &mut Variant<'_>,
+    part: Part,
+    split: bool,
+    choice: usize,
+) -> Result<(Vec<Kernel>, usize), PlanError> {
     let lowered = variant.lowered;
     let pass = &lowered.forward;
     let shifted = lowered.class == Class::ShiftedExponential;
     let streams = lowered.class != Class::Elementwise;
     let largest = pass.arg_max || pass.reductions.contains(&Reduction::Max);
     let scale = shifted.then(|| positive_scale(&variant.graph, pass.pair)).flatten();
-    let has_wgmma = variant.target == Target::Sm90a && !variant.precise();
+    let takes_hopper = !matches!(part, Part::Rows(_));
+    let has_wgmma = variant.target == Target::Sm90a && !variant.precise() && variant.exact.is_empty();
     let terms = (split && shifted && scale.is_none() && !largest && has_wgmma)
         .then(|| Terms::of(&mut variant.graph, pass.pair))
         .flatten()
@@ -198,8 +221,8 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         }
         pass.normalizer.into_iter().for_each(|root| values.demand(root, &given));
         floor.into_iter().for_each(|root| values.demand(root, &[]));
-        let reads_rows = lowered.rows().iter().any(|row| values.reads(Input::Row(*row)));
-        if reads_rows || (variant.counts_live_keys() && values.reads(Input::LiveKeys)) {
+        let reads_live_keys = variant.counts_live_keys() && values.reads(Input::LiveKeys);
+        if reads_live_keys || !rows::row_arrays(variant, &values).is_empty() {
             variant.name_row_indices(&mut values);
         }
         values
@@ -208,36 +231,41 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
     let needs =
         HopperNeeds { key_bias: key_bias.is_some(), live_tiles: tile_mask.is_some(), ..needs(&values, pair, scale) };
     let mut choices = 1;
-    let schedule = match hopper_choices(variant.shape, variant.target, needs) {
+    let hopper = if takes_hopper { hopper_choices(variant.shape, variant.target, needs) } else { Err(rows::ROWS_ALONE) };
+    let schedule = match hopper {
         Ok(planned) => {
             choices = planned.len();
             tile_mask.iter().for_each(|mask| mask.demand(&mut values));
             Schedule::Hopper(planned[choice])
         }
-        Err(_) if terms.is_some() => return forward(whole, false, choice),
+        Err(_) if terms.is_some() => return forward(whole, part, false, choice),
         Err(why) => {
             values = demands(true);
             tile_mask.iter().for_each(|mask| mask.demand(&mut values));
             let key_fields = values.staged_fields(Place::Key);
-            Schedule::Portable(tiles(Pass::Forward, variant.shape, variant.target, false, key_fields)?, why)
+            Schedule::Portable(tiles(part.pass(), variant.shape, variant.target, false, key_fields)?, why)
         }
     };
 
     let mut members: Vec<Argument> = match &schedule {
         Schedule::Portable(..) => {
-            [TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::Output].map(Argument::Tensor).to_vec()
+            let tensors: &[TensorRole] = match part {
+                Part::Main => &[TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::Output],
+                Part::Second => &[TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::SecondOutput],
+                Part::Rows(_) => &[TensorRole::Q, TensorRole::K],
+            };
+            tensors.iter().copied().map(Argument::Tensor).collect()
         }
         Schedule::Hopper(planned) => {
-            let mut members = sequence_maps::arguments(variant, &hopper::tensors(planned));
+            let mut members = sequence_maps::arguments(variant, &hopper::tensors(planned, part.output()));
             members.push(Argument::WorksTaken);
             members.extend(variant.head_members(Length::HeadGroup));
             members
         }
     };
-    let is_own = |saved: &&SavedRow| !matches!(saved, SavedRow::Row(_));
-    members.extend(pass.saved.iter().filter(is_own).map(|saved| Argument::Rows(RowArray::Saved(*saved))));
-    let read = lowered.rows().into_iter().filter(|row| values.reads(Input::Row(*row)));
-    members.extend(read.map(|row| Argument::Rows(RowArray::Saved(SavedRow::Row(row)))));
+    let saved: Vec<(SavedRow, SavedRow)> = pass.saved.iter().filter_map(|&row| Some((row, part.array(row)?))).collect();
+    members.extend(saved.iter().map(|&(_, array)| Argument::Rows(RowArray::Saved(array))));
+    members.extend(rows::row_arrays(variant, &values));
     if variant.counts_live_keys() {
         members.push(Argument::Rows(RowArray::LiveKeys));
     }
@@ -318,10 +346,13 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         (Some(_), Some(_)) => format!("shift_floor(tile, query{row}) / tile.exponent_scale"),
     };
     let arguments: Vec<String> = row_inputs.iter().map(|(_, name)| format!(", {name}")).collect();
-    let saved: Vec<String> = pass.saved.iter().filter(is_own).map(|saved| save(*saved, shifted, variant.precise(), row)).collect();
+    let saved: Vec<String> =
+        saved.iter().map(|&(saved, array)| save(saved, array, shifted, variant.precise(), row)).collect();
     let (q_order, q_order_comment) = variant.query_order();
     let has = |reduction| pass.reductions.contains(&reduction);
     let machine = context! {
+        entry => if let Part::Rows(_) = part { "attn_rows" } else { "attn_forward" },
+        values => !matches!(part, Part::Rows(_)),
         blocks_per_sm => schedule.blocks_per_multiprocessor(),
         stages => schedule.stages(),
         stage => stage,
@@ -362,7 +393,7 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         q_map => sequence_maps::map_of(variant, TensorRole::Q),
         k_map => sequence_maps::map_of(variant, TensorRole::K),
         v_map => sequence_maps::map_of(variant, TensorRole::V),
-        o_map => sequence_maps::map_of(variant, TensorRole::Output),
+        o_map => sequence_maps::map_of(variant, part.output()),
         map_batch => if variant.shape.is_packed() { "0" } else { "batch" },
         work_bytes => work_bytes(variant.shape, tile_mask.is_some()),
         // where a step is long, one that branches is as fast as two
@@ -376,35 +407,46 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
         normalizer_arguments => arguments.concat(),
         saved => saved,
     };
-    let (entry, name, kind) = ("attn_forward", "forward", KernelKind::Forward);
+    let (entry, name, kind) = match part {
+        Part::Main => ("attn_forward", "forward".to_owned(), KernelKind::Forward),
+        Part::Second => ("attn_forward", "second_output".to_owned(), KernelKind::SecondOutput),
+        Part::Rows(number) => ("attn_rows", format!("rows_{number}"), KernelKind::RowPass(number)),
+    };
     match schedule {
         Schedule::Portable(planned, why) => {
-            let mut constants = variant.constants(Pass::Forward, &planned, columns.fields, 0);
+            let mut constants = variant.constants(part.pass(), &planned, columns.fields, 0);
             constants.push_str(&extremes::constant(&ranges));
-            let mut summary = describe(Pass::Forward, &planned, planned.shared_memory);
+            let mut summary = describe(part.pass(), &planned, planned.shared_memory);
+            if part == Part::Second {
+                summary = format!("the second output, {summary}");
+            }
             if variant.target == Target::Sm90a {
                 summary.push_str(&format!(", since {why}"));
             }
             let machinery = Machinery::Portable(&planned);
             let source = variant.source("forward", &summary, &constants, &own, machine, machinery);
             let mut kernels: Vec<Kernel> = ranges.into_iter().map(|range| extremes(variant, range)).collect();
-            kernels.push(kernel(variant, entry, name, kind, source, own, members, (Pass::Forward, planned)));
+            kernels.push(kernel(variant, entry, &name, kind, source, own, members, (part.pass(), planned)));
             Ok((kernels, choices))
         }
         Schedule::Hopper(planned) => {
-            let tensors = hopper::tensors(&planned);
+            let tensors = hopper::tensors(&planned, part.output());
             let mut constants = hopper::constants(variant.shape, &planned, columns.fields, relative_fields);
             constants.push_str(&extremes::constant(&ranges));
             let mut kernels: Vec<Kernel> = ranges.into_iter().map(|range| extremes(variant, range)).collect();
             if variant.shape.is_packed() {
                 constants.push_str(&sequence_maps::constants(&tensors));
-                kernels.push(sequence_maps::kernel(variant, &tensors, "forward"));
+                let of = if part == Part::Second { "second output" } else { "forward" };
+                kernels.push(sequence_maps::kernel(variant, &tensors, of));
             }
             let machinery = Machinery::Hopper(&planned);
-            let summary = hopper::describe(&planned);
+            let mut summary = hopper::describe(&planned);
+            if part == Part::Second {
+                summary = format!("the second output, {summary}");
+            }
             let source = variant.source("forward_hopper", &summary, &constants, &own, machine, machinery);
             let name = match choice {
-                0 => name.to_owned(),
+                0 => name,
                 _ => format!("{name}_{}x{}", planned.block_q, planned.block_kv),
             };
             kernels.push(Kernel {
@@ -429,7 +471,9 @@ fn forward(variant: &mut Variant<'_>, split: bool, choice: usize) -> Result<(Vec
 
 /// Finds what of a pair's expression is kept by distance, where the schedule can. Returns the expression, regrouped.
 fn keep_relatives(variant: &mut Variant<'_>, pair: NodeId, scale: Option<NodeId>) -> NodeId {
-    if variant.target != Target::Sm90a || variant.precise() || scale.is_some() {
+    // regrouped, a score may have other bits
+    let may_regroup = variant.exact.is_empty();
+    if variant.target != Target::Sm90a || variant.precise() || scale.is_some() || !may_regroup {
         return pair;
     }
     let (regrouped, relatives) = relative::find(&mut variant.graph, &[pair]);
@@ -517,8 +561,29 @@ fn row_inputs(reductions: &[Reduction], shifted: bool) -> Vec<(Input, &'static s
     inputs
 }
 
-/// The statement that saves a row.
-fn save(saved: SavedRow, shifted: bool, precise: bool, place: &str) -> String {
+impl Part {
+    fn output(self) -> TensorRole {
+        if self == Part::Second { TensorRole::SecondOutput } else { TensorRole::Output }
+    }
+
+    fn pass(self) -> Pass {
+        if let Part::Rows(_) = self { Pass::Rows } else { Pass::Forward }
+    }
+
+    /// The array that a value of a row is saved to; none for what a row pass has saved.
+    fn array(self, saved: SavedRow) -> Option<SavedRow> {
+        match (self, saved) {
+            (_, SavedRow::Row(_)) => None,
+            // nobody reads what a second output is divided by
+            (Part::Second, _) => None,
+            (Part::Main, saved) => Some(saved),
+            (Part::Rows(pass), saved) => saved.of_pass().map(|value| SavedRow::Row(Row { pass, value })),
+        }
+    }
+}
+
+/// The statement that saves a row's value to an array.
+fn save(saved: SavedRow, array: SavedRow, shifted: bool, precise: bool, place: &str) -> String {
     let arg_max = format!("__int_as_float(largest_at{place})");
     let value = match saved {
         SavedRow::Statistic if shifted && precise => "LN2 * (shift + log2f(z))",
@@ -531,14 +596,14 @@ fn save(saved: SavedRow, shifted: bool, precise: bool, place: &str) -> String {
         SavedRow::ArgMax => &arg_max,
         SavedRow::Row(_) => unreachable!("a row pass has written it"),
     };
-    let array = match saved {
-        SavedRow::Statistic => "statistic",
-        SavedRow::Shift => "shift",
-        SavedRow::Reduction(Reduction::Sum) => "sum",
-        SavedRow::Reduction(Reduction::Max) => "max_weight",
-        SavedRow::Reduction(Reduction::SumSquares) => "sum_squares",
-        SavedRow::ArgMax => "arg_max",
-        SavedRow::Row(_) => unreachable!("a row pass has written it"),
+    let array = match array {
+        SavedRow::Statistic => "statistic".to_owned(),
+        SavedRow::Shift => "shift".to_owned(),
+        SavedRow::Reduction(Reduction::Sum) => "sum".to_owned(),
+        SavedRow::Reduction(Reduction::Max) => "max_weight".to_owned(),
+        SavedRow::Reduction(Reduction::SumSquares) => "sum_squares".to_owned(),
+        SavedRow::ArgMax => "arg_max".to_owned(),
+        SavedRow::Row(row) => row.to_string(),
     };
     format!("arguments.{array}[row] = {value};")
 }

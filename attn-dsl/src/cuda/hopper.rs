@@ -71,12 +71,12 @@ pub(crate) fn small_squares(element: ElementType) -> &'static str {
     if element == ElementType::Bf16 { "1.f / 1024" } else { "1.f / 4096" }
 }
 
-/// The tensors of the forward kernel, each with the rows of its boxes.
-pub(crate) fn tensors(tiles: &HopperTiles) -> [(TensorRole, u32); 4] {
+/// The tensors of a forward kernel with this output, each with the rows of its boxes.
+pub(crate) fn tensors(tiles: &HopperTiles, output: TensorRole) -> [(TensorRole, u32); 4] {
     let (q, kv) = (tiles.block_q as u32, tiles.block_kv as u32);
     // each consumer stores its own queries
     let o = (tiles.block_q / tiles.consumers) as u32;
-    [(TensorRole::Q, q), (TensorRole::K, kv), (TensorRole::V, kv), (TensorRole::Output, o)]
+    [(TensorRole::Q, q), (TensorRole::K, kv), (TensorRole::V, kv), (output, o)]
 }
 
 /// The schedule, in one line of the head comment.

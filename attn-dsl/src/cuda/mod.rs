@@ -44,6 +44,7 @@ mod pairs;
 mod reduce;
 mod relative;
 mod render;
+mod rows;
 mod rows_hopper;
 mod sequence_maps;
 mod terms;
@@ -67,10 +68,12 @@ pub enum KernelKind {
     Extremes(ParameterId, u32),
     /// Tensor maps of each sequence of a packed batch, before the kernels that read them.
     SequenceMaps,
-    /// What a row pass, by its number, finds of each row, before the kernels that read it.
+    /// What a row pass, given by its number, finds: before the forward kernel.
     RowPass(u8),
     /// The output and the saved rows.
     Forward,
+    /// The second output, which the backward pass needs.
+    SecondOutput,
     /// `Delta` of each row.
     Delta,
     /// Any of dk and dv.
@@ -157,17 +160,17 @@ pub fn backward(
     target: Target,
     deterministic: bool,
 ) -> Result<Vec<Kernel>, PlanError> {
-    without_row_passes(lowered)?;
     backward::kernels(lowered, shape, target, deterministic)
 }
 
-fn without_row_passes(lowered: &Lowered) -> Result<(), PlanError> {
-    let has_none = lowered.row_passes.is_empty() && lowered.second_output.is_none();
-    if has_none {
-        Ok(())
-    } else {
-        Err(PlanError::RowPass { what: "what must be known of a row before its keys are weighed" })
-    }
+/// The kernels of the second output, which run after the row passes of [`forward`] where a backward pass follows; none where the
+/// variant has no such output.
+///
+/// # Errors
+/// As [`forward`].
+pub fn second_output(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
+    let Some(program) = &lowered.second_output else { return Ok(vec![]) };
+    forward::forward_of(&lowered.with_program(program), shape, target, forward::Part::Second)
 }
 
 /// The source of `attn_copy`, which copies a tensor whose rows do not start at multiples of 16 bytes, as the other kernels need;

@@ -18,6 +18,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("query_tile", include_str!("templates/query_tile.cu")),
     ("key_tiles", include_str!("templates/key_tiles.cu")),
     ("forward", include_str!("templates/forward.cu")),
+    ("rows", include_str!("templates/rows.cu")),
     ("forward_hopper", include_str!("templates/forward_hopper.cu")),
     ("forward_hopper_copies", include_str!("templates/forward_hopper_copies.cu")),
     ("forward_hopper_walk", include_str!("templates/forward_hopper_walk.cu")),

@@ -83,7 +83,9 @@ pub(crate) fn kernel(variant: &Variant<'_>, tensors: &[(TensorRole, u32)], of: &
 /// Which of a sequence's lengths a tensor has rows of.
 fn side(role: TensorRole) -> &'static str {
     match role {
-        TensorRole::Q | TensorRole::Output | TensorRole::OutputGrad | TensorRole::QGrad => "q",
+        TensorRole::Q | TensorRole::Output | TensorRole::SecondOutput | TensorRole::OutputGrad | TensorRole::QGrad => {
+            "q"
+        }
         TensorRole::K | TensorRole::V | TensorRole::KGrad | TensorRole::VGrad => "kv",
     }
 }

@@ -9,7 +9,7 @@
 
 mod columns;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use super::expression::{Emitter, type_name};
@@ -73,6 +73,8 @@ pub(crate) struct Values<'a> {
     pub(crate) packed: bool,
     /// What functions of pairs may have as fields of `Relative`.
     relatives: &'a Relatives,
+    /// Nodes that must have the same bits in every kernel.
+    exact: &'a HashSet<NodeId>,
     fields: HashMap<Place, Vec<Field>>,
     places: HashMap<NodeId, (Place, String)>,
     names: HashMap<Place, Names>,
@@ -91,6 +93,7 @@ impl<'a> Values<'a> {
         head_dim: usize,
         counted_live_keys: bool,
         relatives: &'a Relatives,
+        exact: &'a HashSet<NodeId>,
     ) -> Self {
         Values {
             graph,
@@ -102,6 +105,7 @@ impl<'a> Values<'a> {
             counted_live_keys,
             packed: false,
             relatives,
+            exact,
             fields: HashMap::new(),
             places: HashMap::new(),
             names: HashMap::new(),
@@ -362,6 +366,7 @@ impl<'a> Values<'a> {
             precise: self.precise,
             key_is_distance: false,
             lengths: self.packed.then_some("tile."),
+            exact: self.exact,
         }
     }
 

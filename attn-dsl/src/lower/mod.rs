@@ -94,7 +94,7 @@ impl SavedRow {
     }
 
     /// As a value of a row pass.
-    fn of_pass(self) -> Option<RowValue> {
+    pub(crate) fn of_pass(self) -> Option<RowValue> {
         match self {
             SavedRow::Statistic => Some(RowValue::Statistic),
             SavedRow::Shift => Some(RowValue::Shift),
@@ -253,6 +253,9 @@ pub struct Lowered {
     pub second_output: Option<Program>,
     /// The backward pass.
     pub backward: Backward,
+    /// What decides by a pair's score whether it has a weight at all, though its gradient does not vanish there: expressions whose
+    /// value must have the same bits in every pass.
+    pub decisions: Vec<NodeId>,
 }
 
 impl Lowered {
@@ -323,6 +326,7 @@ pub fn lower(definition: &Definition) -> Result<Lowered, LowerError> {
         forward,
         second_output,
         backward,
+        decisions: rows.decisions,
     })
 }
 

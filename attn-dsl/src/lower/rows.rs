@@ -188,6 +188,8 @@ pub(super) struct Rows {
     pub(super) post: Option<PostMap>,
     /// The pass that has the rows of `weights`, where the main pass has a map instead.
     pub(super) weights_pass: Option<u8>,
+    /// As [`super::Lowered::decisions`].
+    pub(super) decisions: Vec<NodeId>,
 }
 
 /// Finds the passes of a definition.
@@ -203,8 +205,11 @@ pub(super) fn rows(graph: &mut Graph, definition: &Definition) -> Result<Rows, L
         Some(alpha) => entmax_weights(graph, definition, &mut passes, alpha, dropped),
         None => weights(graph, definition, dropped)?,
     };
+    // the gradient of a sparsemax jumps at its threshold
+    let support = weights.entmax.filter(|entmax| graph.as_float(entmax.alpha) == Some(2.0));
+    let decisions: Vec<NodeId> = dropped.into_iter().chain(support.map(|entmax| entmax.excess)).collect();
     let Some(map) = definition.post else {
-        return Ok(Rows { passes, weights, post: None, weights_pass: None });
+        return Ok(Rows { passes, weights, post: None, weights_pass: None, decisions });
     };
     let mut builder = Builder::new(graph, definition, &weights);
     let mut probability = builder.probability();
@@ -224,7 +229,7 @@ pub(super) fn rows(graph: &mut Graph, definition: &Definition) -> Result<Rows, L
     let post = PostMap::new(graph, map, probability, unmapped, divides);
     let reduces = weights.class != Class::Elementwise;
     let weights_pass = reduces.then(|| push(&mut passes, Pending::Weights(weights.clone())));
-    Ok(Rows { passes, weights, post: Some(post), weights_pass })
+    Ok(Rows { passes, weights, post: Some(post), weights_pass, decisions })
 }
 
 fn push(passes: &mut Vec<Pending>, pass: Pending) -> u8 {

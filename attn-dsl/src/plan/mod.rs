@@ -71,12 +71,6 @@ pub enum PlanError {
         /// What the target has.
         available: usize,
     },
-    /// A row pass that has no kernel.
-    #[error("{what} has no CUDA kernel yet; run this on the CPU")]
-    RowPass {
-        /// What the variant needs.
-        what: &'static str,
-    },
     /// A gradient that the kernels do not compute.
     #[error("the gradient of parameter `{parameter}` is not computed by the CUDA kernels: {reason}")]
     ParameterGradient {

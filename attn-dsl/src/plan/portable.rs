@@ -17,6 +17,8 @@ use super::{PlanError, Shape, Target};
 pub enum Pass {
     /// The output and the row statistics; one block a tile of queries.
     Forward,
+    /// What must be known of whole rows before that; one block a tile of queries.
+    Rows,
     /// dq; one block a tile of queries.
     BackwardQ,
     /// dk and dv; one block a tile of keys.
@@ -35,6 +37,7 @@ impl fmt::Display for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Pass::Forward => "forward",
+            Pass::Rows => "row pass",
             Pass::BackwardQ => "dq",
             Pass::BackwardKv => "dk and dv",
             Pass::BackwardV => "dv",
@@ -146,6 +149,9 @@ fn candidates(pass: Pass, shape: Shape) -> Vec<Candidate> {
             tile(4, 1, 32, 2),
             tile(4, 1, 32, 1),
         ],
+        // counts of a row take the registers that outputs do not
+        Pass::Rows if wide => vec![tile(4, 1, 32, 2), tile(4, 1, 16, 2), tile(4, 1, 16, 1), tile(2, 1, 16, 1)],
+        Pass::Rows => vec![tile(4, 1, 64, 2), tile(4, 1, 32, 2), tile(4, 1, 32, 1)],
         Pass::BackwardQ if wide => {
             vec![tile(4, 1, 32, 2), tile(4, 1, 16, 1), tile(2, 1, 16, 1), tile(1, 1, 16, 1)]
         }
@@ -187,6 +193,7 @@ fn accumulators(pass: Pass, shape: Shape, candidate: Candidate) -> usize {
     row_tiles
         * match pass {
             Pass::Forward => value + scores,
+            Pass::Rows => scores,
             Pass::BackwardQ => head + 2 * scores,
             Pass::BackwardKv => (head + value + 2 * scores) / column_warps,
             Pass::BackwardV => value + scores,
@@ -206,6 +213,8 @@ fn layout(pass: Pass, shape: Shape, candidate: Candidate, column_fields: usize) 
     let (block_q, block_kv, shared_memory) = match pass {
         // the output goes through the tile of q, which must hold rows of either
         Pass::Forward => (rows, columns, rows * head.max(value) + ring(head + value)),
+        // and a word of each warp
+        Pass::Rows => (rows, columns, rows * head + ring(head) + 16),
         Pass::BackwardQ => (rows, columns, rows * (head + value) + ring(head + value)),
         Pass::BackwardKv | Pass::BackwardV | Pass::BackwardK => {
             (columns, rows, rows * (head + value) + ring(head + value) + shared_fragments)

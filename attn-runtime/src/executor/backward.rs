@@ -36,7 +36,7 @@ impl KernelExecutor {
 
         let (q, k, v) =
             (self.aligned(call, "q", &call.q)?, self.aligned(call, "k", &call.k)?, self.aligned(call, "v", &call.v)?);
-        let output = self.aligned(call, "output", &backward.output)?;
+        let output = self.aligned(call, "output", backward.second.as_ref().unwrap_or(&backward.output))?;
         let output_grad = self.aligned(call, "output_grad", &backward.output_grad)?;
         let mut bindings = Bindings::default();
         bind_call(&mut bindings, call, [&q, &k, &v])?;

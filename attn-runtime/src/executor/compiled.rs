@@ -31,6 +31,7 @@ pub(super) struct Library {
     lowered: Arc<Lowered>,
     machine: Arc<dyn Machine>,
     forward: Mutex<Kept>,
+    second: Mutex<Kept>,
     backward: Mutex<Kept>,
     reduce: OnceLock<Arc<dyn LoadedKernel>>,
     copy: OnceLock<Arc<dyn LoadedKernel>>,
@@ -52,6 +53,7 @@ impl Library {
             lowered,
             machine,
             forward: Mutex::default(),
+            second: Mutex::default(),
             backward: Mutex::default(),
             reduce: OnceLock::new(),
             copy: OnceLock::new(),
@@ -81,6 +83,13 @@ impl Library {
             let missing = ArgumentError::Plan { plan: number, plans: plans.len() };
             Ok(plans.into_iter().nth(number).ok_or(missing)?)
         })
+    }
+
+    /// The kernels of the second output; none where the variant has none.
+    pub(super) fn second_output(&self, problem: &Problem) -> Result<Pass, Error> {
+        let shape = shape_of(problem)?;
+        let kernels = |target| Ok(generate::second_output(&self.lowered, shape, target)?);
+        self.pass(&self.second, (shape, 0), kernels)
     }
 
     pub(super) fn backward(&self, problem: &Problem, deterministic: bool) -> Result<Pass, Error> {

@@ -21,10 +21,13 @@ pub(super) struct Forward<'a> {
     call: &'a Call,
     bindings: Bindings<'a>,
     output: Tensor,
+    /// What the backward pass needs, in the order of the lowered program.
     saved: Vec<Tensor>,
+    second: Option<Tensor>,
     extremes: CallExtremes,
     /// What else the bindings have addresses in.
     _memory: Vec<Box<dyn DeviceMemory>>,
+    _rows: Vec<Tensor>,
 }
 
 impl KernelExecutor {
@@ -32,10 +35,17 @@ impl KernelExecutor {
     pub(super) fn prepare_forward<'a>(&self, call: &'a Call, kernels: &[Compiled]) -> Result<Forward<'a>, Error> {
         let problem = &call.problem;
         let output = self.allocate("output", problem.dtype, &problem.output_shape())?;
-        let rows = self.lowered.forward.saved.iter();
-        let saved: Vec<Tensor> = rows
+        // what is saved, and what row passes find for the main pass alone
+        let mut rows = self.lowered.forward.saved.clone();
+        let found = self.lowered.rows().into_iter().map(SavedRow::Row);
+        rows.extend(found.filter(|row| !self.lowered.forward.saved.contains(row)));
+        let mut saved: Vec<Tensor> = rows
+            .iter()
             .map(|row| self.allocate(saved_name(*row), DType::F32, &problem.row_shape()))
             .collect::<Result<_, _>>()?;
+        let wants_second = self.lowered.second_output.is_some() && call.gradients;
+        let second =
+            wants_second.then(|| self.allocate("second output", problem.dtype, &problem.output_shape())).transpose()?;
         let live_keys = self.live_keys(kernels, problem)?;
         let zero = self.zero(call)?;
 
@@ -45,28 +55,22 @@ impl KernelExecutor {
         bind_call(&mut bindings, call, [&q, &k, &v])?;
         bindings.zero = zero.as_ref().map(|memory| memory.address());
         bindings.tensor(TensorRole::Output, &output);
-        for (row, tensor) in self.lowered.forward.saved.iter().zip(&saved) {
+        if let Some(second) = &second {
+            bindings.tensor(TensorRole::SecondOutput, second);
+        }
+        for (row, tensor) in rows.iter().zip(&saved) {
             bindings.row(RowArray::Saved(*row), tensor.device_address()?);
         }
-        // what row passes find, saved or not
-        let mut found: Vec<Box<dyn DeviceMemory>> = vec![];
-        for row in self.lowered.rows().into_iter().map(SavedRow::Row) {
-            if !self.lowered.forward.saved.contains(&row) {
-                let bytes = problem.row_shape().iter().product::<usize>() * DType::F32.size();
-                let memory = self.machine.allocate(saved_name(row), bytes)?;
-                bindings.row(RowArray::Saved(row), memory.address());
-                found.push(memory);
-            }
-        }
+        let unsaved = saved.split_off(self.lowered.forward.saved.len());
         if let Some(buffer) = &live_keys {
             bindings.row(RowArray::LiveKeys, buffer.address());
         }
-        let mut memory: Vec<Box<dyn DeviceMemory>> = live_keys.into_iter().chain(zero).chain(found).collect();
+        let mut memory: Vec<Box<dyn DeviceMemory>> = live_keys.into_iter().chain(zero).collect();
         memory.extend(self.bind_sequence_maps(&mut bindings, kernels, problem)?);
         let extremes = self.bind_extremes(&mut bindings, call, kernels)?;
         let persistent = kernels.iter().any(|compiled| compiled.source.persistent);
         bindings.works_taken = persistent.then(|| self.works_taken()).transpose()?;
-        Ok(Forward { call, bindings, output, saved, extremes, _memory: memory })
+        Ok(Forward { call, bindings, output, saved, second, extremes, _memory: memory, _rows: unsaved })
     }
 
     /// The launches of a plan's kernels, ready to be issued.
@@ -89,10 +93,16 @@ impl KernelExecutor {
         for ready in self.forward_launches(&forward, kernels)? {
             self.issue(call, ready)?;
         }
-        let Forward { output, saved, extremes, .. } = forward;
+        if forward.second.is_some() {
+            let second = self.library.second_output(&call.problem)?;
+            for ready in self.forward_launches(&forward, &second)? {
+                self.issue(call, ready)?;
+            }
+        }
+        let Forward { output, saved, second, extremes, .. } = forward;
         self.keep_extremes(extremes, call);
         let has_statistic = self.lowered.forward.saved.first() == Some(&SavedRow::Statistic);
         let statistic = has_statistic.then(|| saved[0].clone());
-        Ok(Output { output, statistic, saved, second: None })
+        Ok(Output { output, statistic, saved, second })
     }
 }

@@ -120,13 +120,17 @@ impl KernelExecutor {
             let places = |total: usize, block: u32| total / block.max(1) as usize + sequences;
             match source.kind {
                 KernelKind::SequenceMaps => return [sequences.div_ceil(source.threads as usize), 1, 1],
-                KernelKind::RowPass(_) | KernelKind::Forward | KernelKind::BackwardQ if source.persistent => {
+                KernelKind::RowPass(_) | KernelKind::Forward | KernelKind::SecondOutput | KernelKind::BackwardQ
+                    if source.persistent =>
+                {
                     return self.persistent(places(q_len, source.block_q) * heads);
                 }
                 KernelKind::BackwardKv if source.persistent => {
                     return self.persistent(places(kv_len, source.block_kv) * kv_heads);
                 }
-                KernelKind::RowPass(_) | KernelKind::Forward | KernelKind::BackwardQ => return [places(q_len, source.block_q), heads, 1],
+                KernelKind::RowPass(_) | KernelKind::Forward | KernelKind::SecondOutput | KernelKind::BackwardQ => {
+                    return [places(q_len, source.block_q), heads, 1];
+                }
                 KernelKind::BackwardKv => return [places(kv_len, source.block_kv), kv_heads, 1],
                 // a row is a tile here, and a block has several
                 KernelKind::LiveKeys => return [tiles(places(q_len, 1), source.block_q), heads, 1],
@@ -137,15 +141,20 @@ impl KernelExecutor {
             }
         }
         match source.kind {
-            KernelKind::RowPass(_) | KernelKind::Forward | KernelKind::BackwardQ if source.persistent => {
+            KernelKind::RowPass(_) | KernelKind::Forward | KernelKind::SecondOutput | KernelKind::BackwardQ
+                if source.persistent =>
+            {
                 self.persistent(tiles(q_len, source.block_q) * heads * batch)
             }
             KernelKind::BackwardKv if source.persistent => {
                 self.persistent(tiles(kv_len, source.block_kv) * kv_heads * batch)
             }
-            KernelKind::LiveKeys | KernelKind::RowPass(_) | KernelKind::Forward | KernelKind::Delta | KernelKind::BackwardQ => {
-                [tiles(q_len, source.block_q), heads, batch]
-            }
+            KernelKind::LiveKeys
+            | KernelKind::RowPass(_)
+            | KernelKind::Forward
+            | KernelKind::SecondOutput
+            | KernelKind::Delta
+            | KernelKind::BackwardQ => [tiles(q_len, source.block_q), heads, batch],
             KernelKind::BackwardKv => [tiles(kv_len, source.block_kv), kv_heads, batch],
             KernelKind::Extremes(..) => unreachable!("its blocks follow a parameter's shape: see `CallExtremes`"),
             KernelKind::SequenceMaps => unreachable!("a batch that is not packed has no sequences"),

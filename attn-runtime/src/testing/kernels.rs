@@ -20,7 +20,7 @@ use crate::error::Error;
 /// The kernels of both passes, in the order of their launches.
 #[derive(Clone, Debug)]
 pub struct GeneratedKernels {
-    /// Of the forward pass.
+    /// Of the forward pass, and those of the second output.
     pub forward: Vec<Kernel>,
     /// Of the backward pass; empty where it has none.
     pub backward: Vec<Kernel>,
@@ -42,7 +42,8 @@ impl GeneratedKernels {
 /// When the variant cannot be lowered, or a kernel cannot be planned for a reason other than a parameter's gradient.
 pub fn generated_kernels(definition: &Definition, shape: Shape, target: Target) -> Result<GeneratedKernels, Error> {
     let lowered = lower(definition).map_err(|source| Error::Lower { variant: definition.name.clone(), source })?;
-    let forward = cuda::forward(&lowered, shape, target)?;
+    let mut forward = cuda::forward(&lowered, shape, target)?;
+    forward.extend(cuda::second_output(&lowered, shape, target)?);
     let (backward, no_backward) = match cuda::backward(&lowered, shape, target, true) {
         Ok(kernels) => (kernels, None),
         Err(error @ PlanError::ParameterGradient { .. }) => (vec![], Some(error)),
@@ -118,6 +119,8 @@ fn label(definition: &Definition, kernel: &Kernel) -> String {
         KernelKind::Table(id) | KernelKind::Dense(id) => {
             format!("{}({})", kernel.entry, definition.parameter(id).name)
         }
+        KernelKind::SecondOutput => format!("{}(second output)", kernel.entry),
+        KernelKind::RowPass(number) => format!("{}({number})", kernel.entry),
         _ => kernel.entry.to_owned(),
     }
 }

@@ -1,10 +1,10 @@
 // ---------------------------------------------------------------- kernel
 extern "C" __global__ void __launch_bounds__(THREADS, @{ blocks_per_sm })
-attn_forward(const __grid_constant__ Arguments arguments) {
+@{ entry }(const __grid_constant__ Arguments arguments) {
     extern __shared__ __align__(16) unsigned char shared[];
-    const u32 q_tile = shared_address(shared), k_ring = q_tile + Q_TILE_BYTES, v_ring = k_ring + STAGES * K_TILE_BYTES;
+    const u32 q_tile = shared_address(shared), k_ring = q_tile + Q_TILE_BYTES@{ ", v_ring = k_ring + STAGES * K_TILE_BYTES" if values else "" };
     //% if stage_keys
-    const u32 key_ring = v_ring + STAGES * V_TILE_BYTES;
+    const u32 key_ring = @{ "v_ring + STAGES * V_TILE_BYTES" if values else "k_ring + STAGES * K_TILE_BYTES" };
     //% endif
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 
@@ -18,10 +18,14 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     auto query_at = [&](int q) { q = min(q, q_len - 1); return load_query(arguments, tile, q, (float)q); };
 
     const element* k_rows = rows_of(arguments.k, @{ kv_rows }, kv_head);
+    //% if values
     const element* v_rows = rows_of(arguments.v, @{ kv_rows }, kv_head);
+    //% endif
     auto start_loads = [&](int kv_tile, int stage) {
         load_tile<BLOCK_KV, HEAD_DIM>(k_ring + stage * K_TILE_BYTES, k_rows, arguments.k.row, kv_tile * BLOCK_KV, kv_len);
+        //% if values
         load_tile<BLOCK_KV, VALUE_DIM>(v_ring + stage * V_TILE_BYTES, v_rows, arguments.v.row, kv_tile * BLOCK_KV, kv_len);
+        //% endif
         copy_async_commit();
     };
     load_tile<BLOCK_Q, HEAD_DIM>(q_tile, rows_of(arguments.q, @{ q_rows }, head), arguments.q.row, q_begin, q_len);
@@ -41,8 +45,10 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     //% if q_in_registers
     FragmentA q_fragments[ROW_TILES][padded(HEAD_DIM) / 16];
     //% endif
+    //% if values
     float o[ROW_TILES][padded(VALUE_DIM) / 8][4];
     clear(o);
+    //% endif
     //% if shifted
     float row_max[ROW_TILES][2];   // of @{ "the raw products" if scaled else "the exponents, log2 units" }
     //% endif
@@ -158,7 +164,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                         //% endif
                     }
             }
+            //% if values
             multiply_weights<VALUE_DIM>(o, s, v_ring + @{ stage } * V_TILE_BYTES);
+            //% endif
         };
         //% if sigmoid
         // where all weights are below 1/64, w = y - y^2 of y = 2^t is right to 2^-12 and needs no reciprocal
@@ -272,8 +280,10 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                     //% if sum_squares
                     row_sum_squares[m][r] *= rescale * rescale;
                     //% endif
+                    //% if values
 #pragma unroll
                     for (int n = 0; n < padded(VALUE_DIM) / 8; ++n) o[m][n][2 * r] *= rescale, o[m][n][2 * r + 1] *= rescale;
+                    //% endif
                 }
 #pragma unroll
         for (int m = 0; m < ROW_TILES; ++m)
@@ -310,7 +320,9 @@ attn_forward(const __grid_constant__ Arguments arguments) {
                 }
         //% endif
 
+        //% if values
         multiply_weights<VALUE_DIM>(o, s, v_ring + @{ stage } * V_TILE_BYTES);
+        //% endif
         //% endif
         //% if stage_keys and stages > 1
         if (threadIdx.x < BLOCK_KV) store_key(key_ring + (stage ^ 1) * KEY_RING_BYTES, threadIdx.x, next_key);
@@ -318,9 +330,13 @@ attn_forward(const __grid_constant__ Arguments arguments) {
     }
 
     // ---------------------------------------------------------------- epilogue
+    //% if values
     copy_async_wait_all();   // of a block without live tiles, too
     __syncthreads();         // shared memory is free for the output
     element* o_rows = rows_of(arguments.o, @{ q_rows }, head);
+    //% else
+    copy_async_wait_all();   // of a block without live tiles
+    //% endif
     //% if has_normalizer
 #pragma unroll
     for (int m = 0; m < ROW_TILES; ++m)
@@ -354,9 +370,11 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             //% endif
             //% endif
             const float z = normalizer(tile, query[m][r]@{ normalizer_arguments });
+            //% if values
             const float inverse = z == 0.f ? 0.f : 1.f / z;
 #pragma unroll
             for (int n = 0; n < padded(VALUE_DIM) / 8; ++n) o[m][n][2 * r] *= inverse, o[m][n][2 * r + 1] *= inverse;
+            //% endif
             //% if saved
             if (lane % 4 == 0 && q < q_len) {
                 const i64 row = @{ "(i64)head * arguments.total_q + q_start" if packed else "((i64)batch * gridDim.y + head) * q_len" } + q;
@@ -367,5 +385,7 @@ attn_forward(const __grid_constant__ Arguments arguments) {
             //% endif
         }
     //% endif
+    //% if values
     store_rows<ROW_TILES, VALUE_DIM>(q_tile + warp * ROW_TILES * 16 * row_bytes(VALUE_DIM), o, o_rows, arguments.o.row, q_begin + warp * ROW_TILES * 16, q_len);
+    //% endif
 }

@@ -64,8 +64,14 @@ __device__ __forceinline__ void multiply_add(float (&left)[4], float (&right)[4]
                 b_low[i] = round_tf32(value - __int_as_float(b_high[i]));
             }
             float (&c)[4] = half == 0 ? left : right;
+            //% if keys_first
+            // keys are A here and B elsewhere: sums must have the same order, and so the same bits
+            multiply_add_tf32(c, a_high, b_low[0], b_low[1]);
+            multiply_add_tf32(c, a_low, b_high[0], b_high[1]);
+            //% else
             multiply_add_tf32(c, a_low, b_high[0], b_high[1]);
             multiply_add_tf32(c, a_high, b_low[0], b_low[1]);
+            //% endif
             multiply_add_tf32(c, a_high, b_high[0], b_high[1]);
         }
     }
