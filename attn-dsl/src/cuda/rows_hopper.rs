@@ -205,6 +205,9 @@ impl Part<'_> {
             line(format!("CAPACITY = {slots}   /* candidates of a row that a lane has slots for */"));
         }
         line(format!("PENDING = {PENDING}   /* bits of a NaN: a row that the next kernel finds */"));
+        if let Wanted::TopK(_, false) = self.wanted {
+            line("FIRST_EQUALS = -1   /* less so many: how many of the k-th score a row keeps, and the next kernel finds the last */".to_owned());
+        }
         text
     }
 

@@ -15,7 +15,7 @@ const CONSUMER_ROWS: usize = 64;
 /// Bytes of a slot of all lanes' rows of a consumer.
 const SLOT_BYTES: usize = 4 * 32 * 4 * 2;
 /// Slots that three consumers must have, and as many as they get: registers of a thread hold those of a row.
-const SLOTS_OF_THREE: usize = 32;
+const SLOTS_OF_THREE: usize = 40;
 /// As many as two consumers get.
 const SLOTS_OF_TWO: usize = 64;
 /// A piece of a row leaves this many behind at most; fewer would be pruned at every piece.
@@ -85,11 +85,11 @@ pub(crate) fn hopper_rows(
     // three consumers hide more, two have more slots
     let three = match candidates {
         Candidates::Few => true,
-        // twice as many as are kept, for what comes between two times that candidates are dropped
-        Candidates::About(kept) => 2 * kept + 8 <= SLOTS_OF_THREE,
+        // as many again as are kept come between two times that candidates are dropped, and lanes differ
+        Candidates::About(kept) => 3 * kept + 8 <= SLOTS_OF_THREE,
         Candidates::None => false,
     };
-    let choices = [(3, 128), (2, 128), (2, 64)];
+    let choices = [(3, 128), (3, 96), (2, 128), (2, 64)];
     let mut plans = choices.into_iter().filter(|(consumers, _)| three || *consumers < 3).filter_map(planned);
     let enough = |plan: &HopperRowTiles| {
         plan.slots >= if plan.consumers == 3 { SLOTS_OF_THREE } else { fewest }
@@ -125,8 +125,8 @@ mod tests {
             let tiles = hopper_rows(shape, Target::Sm90a, candidates, false).unwrap();
             (tiles.consumers, tiles.block_kv, tiles.slots)
         };
-        assert_eq!(choice(Candidates::Few), (3, 128, 32));
-        assert_eq!(choice(Candidates::About(4)), (3, 128, 32));
+        assert_eq!(choice(Candidates::Few), (3, 96, 40));
+        assert_eq!(choice(Candidates::About(4)), (3, 96, 40));
         assert_eq!(choice(Candidates::About(16)), (2, 128, 64));
     }
 

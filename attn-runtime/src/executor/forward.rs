@@ -26,7 +26,7 @@ pub(super) struct Forward<'a> {
     second: Option<Tensor>,
     extremes: CallExtremes,
     /// What else the bindings have addresses in.
-    _memory: Vec<Box<dyn DeviceMemory>>,
+    memory: Vec<Box<dyn DeviceMemory>>,
     _rows: Vec<Tensor>,
 }
 
@@ -70,7 +70,7 @@ impl KernelExecutor {
         let extremes = self.bind_extremes(&mut bindings, call, kernels)?;
         let persistent = kernels.iter().any(|compiled| compiled.source.persistent);
         bindings.works_taken = persistent.then(|| self.works_taken()).transpose()?;
-        Ok(Forward { call, bindings, output, saved, second, extremes, _memory: memory, _rows: unsaved })
+        Ok(Forward { call, bindings, output, saved, second, extremes, memory, _rows: unsaved })
     }
 
     /// The launches of a plan's kernels, ready to be issued.
@@ -89,12 +89,17 @@ impl KernelExecutor {
 
     pub(super) fn run_forward(&self, call: &Call, kernels: &[Compiled]) -> Result<Output, Error> {
         debug_assert!(kernels.iter().any(|compiled| compiled.source.kind == KernelKind::Forward));
-        let forward = self.prepare_forward(call, kernels)?;
+        let mut forward = self.prepare_forward(call, kernels)?;
         for ready in self.forward_launches(&forward, kernels)? {
             self.issue(call, ready)?;
         }
         if forward.second.is_some() {
             let second = self.library.second_output(&call.problem)?;
+            let maps = self.bind_sequence_maps(&mut forward.bindings, &second, &call.problem)?;
+            forward.memory.extend(maps);
+            if forward.bindings.works_taken.is_none() {
+                forward.bindings.works_taken = Some(self.works_taken()?);
+            }
             for ready in self.forward_launches(&forward, &second)? {
                 self.issue(call, ready)?;
             }

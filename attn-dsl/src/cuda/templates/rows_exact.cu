@@ -1,6 +1,13 @@
 //% include "forward_hopper_work"
 
 // ---------------------------------------------------------------- kernel
+// Whether a row is left.
+//% if entmax or ties
+__device__ __forceinline__ bool is_left(int mark) { return mark == PENDING; }
+//% else
+__device__ __forceinline__ bool is_left(int mark) { return mark == PENDING || mark < FIRST_EQUALS; }
+//% endif
+
 // Rows that the kernel before has marked, since they have more candidates than it has slots, or scores whose order matters. A block
 // visits all of their keys again and again, in their order.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -54,7 +61,7 @@ attn_rows_exact(const __grid_constant__ Arguments arguments) {
         for (int r = 0; r < 2; ++r) {
             const int q = min(first_q + 8 * r, q_len - 1);
             rows[r] = @{ row_index };
-            pending[r] = first_q + 8 * r < q_len && __float_as_int(arguments.@{ marked }[rows[r]]) == PENDING;
+            pending[r] = first_q + 8 * r < q_len && is_left(__float_as_int(arguments.@{ marked }[rows[r]]));
         }
         //% include solver
 

@@ -176,7 +176,7 @@ attn_rows(const __grid_constant__ Arguments arguments) {
                 //% else
                 arguments.@{ kth_score }[row] = crowded || !numbers ? __int_as_float(PENDING) : kept.score;
                 //% if not ties
-                arguments.@{ last_kept }[row] = __int_as_float(crowded || !numbers || kept.is_cut ? PENDING : (r == 0 ? wanted[0] : wanted[1]) < 1 ? -1 : 0x7fffffff);
+                arguments.@{ last_kept }[row] = __int_as_float(crowded || !numbers ? PENDING : kept.equals > 0 ? FIRST_EQUALS - kept.equals : (r == 0 ? wanted[0] : wanted[1]) < 1 ? -1 : 0x7fffffff);
                 //% endif
                 //% endif
             }

@@ -1,7 +1,7 @@
-        // What is kept of a row: scores that are not below one, if not so many equal it that some must go.
+        // What is kept of a row: scores that are not below one, of those that equal it so many, if not all.
         struct Kept {
             float score;
-            bool is_cut;
+            int equals;
         };
         const int wanted[2] = {kept_keys(tile, query[0]), kept_keys(tile, query[1])};
         auto count_above = [&](float limit) {
@@ -72,7 +72,7 @@
                 }
             }
             // the least of them goes until none can
-            bool is_cut = false;
+            int equals = 0;
 #pragma unroll 1
             while (__any_sync(~0u, open)) {
                 float least = INFINITY;
@@ -80,8 +80,8 @@
                 least = -quad_max(-least);
                 const float left = count_above(least);
                 if (!open) continue;
-                if (left < k) kth = least, is_cut = above > k, open = false;
+                if (left < k) kth = least, equals = above > k ? k - (int)left : 0, open = false;
                 else low = least, above = left;
             }
-            return Kept{k < 1 ? INFINITY : kth, is_cut};
+            return Kept{k < 1 ? INFINITY : kth, equals};
         };

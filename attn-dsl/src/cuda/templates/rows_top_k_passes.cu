@@ -20,10 +20,11 @@
         bool knows[2];   // the k-th score: no more is missing than where it is among equals
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            const float kth = pending[r] ? arguments.@{ kth_score }[rows[r]] : 0.f;
-            knows[r] = pending[r] && __float_as_int(kth) != PENDING;
-            if (knows[r]) low[r] = rank_of(kth);
+            const int mark = pending[r] ? __float_as_int(arguments.@{ last_kept }[rows[r]]) : PENDING;
+            knows[r] = mark != PENDING;
+            if (knows[r]) low[r] = rank_of(arguments.@{ kth_score }[rows[r]]), high[r] = low[r] + 1, from_high[r] = wanted[r] - (FIRST_EQUALS - mark), from_low[r] = wanted[r] + 1;
         }
+        if (__all_sync(~0u, (knows[0] || !pending[0]) && (knows[1] || !pending[1]))) phase = CUT;
         //% endif
         auto begin = [&] {
 #pragma unroll
@@ -31,7 +32,7 @@
                 counts[r][0] = counts[r][1] = counts[r][2] = met[r] = 0;
                 const u32 quarter = max((high[r] - low[r]) / 4, 1u);
 #pragma unroll
-                for (int p = 0; p < 3; ++p) pivots[r][p] = phase == NARROW ? min(low[r] + (p + 1) * quarter, high[r]) : @{ "least + 1" if ties else "knows[r] ? low[r] + p : least + 1" };
+                for (int p = 0; p < 3; ++p) pivots[r][p] = phase == NARROW ? min(low[r] + (p + 1) * quarter, high[r]) : least + 1;
             }
         };
         auto visit = [&](int kv_tile) {
@@ -40,13 +41,17 @@
                 for (int i = 0; i < BLOCK_KV / 2; ++i) {
                     const int r = i / 2 % 2;
                     const u32 rank = rank_of(s[i]);
-                    if (phase == RANGE) high[r] = max(high[r], rank + 1);
+                    if (phase == RANGE@{ "" if ties else " && !knows[r]" }) high[r] = max(high[r], rank + 1);
 #pragma unroll
                     for (int p = 0; p < 3; ++p) counts[r][p] += rank >= pivots[r][p];
                 }
                 return;
             }
             //% if not ties
+            bool any = false;
+#pragma unroll
+            for (int i = 0; i < BLOCK_KV / 2; ++i) any |= rank_of(s[i]) == low[i / 2 % 2];
+            if (!__any_sync(~0u, any)) return;
             const u32 lanes_before = (1u << lane % 4) - 1;
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
@@ -68,16 +73,13 @@
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
                 if (phase == RANGE) {
-                    high[r] = max(high[r], __shfl_xor_sync(~0u, high[r], 1)), high[r] = max(high[r], __shfl_xor_sync(~0u, high[r], 2));
-                    from_low[r] = quad_count(counts[r][0]);
-                    few[r] = from_low[r] <= wanted[r] || wanted[r] < 1;
-                    //% if ties
-                    low[r] = least + 1;
-                    //% else
-                    const int above = quad_count(counts[r][1]);
-                    if (knows[r]) high[r] = low[r] + 1, from_high[r] = above, few[r] = false;
-                    else low[r] = least + 1;
-                    //% endif
+                    u32 most = max(high[r], __shfl_xor_sync(~0u, high[r], 1));
+                    most = max(most, __shfl_xor_sync(~0u, most, 2));
+                    const int count = quad_count(counts[r][0]);
+                    if (@{ "true" if ties else "!knows[r]" }) {
+                        low[r] = least + 1, high[r] = most, from_low[r] = count;
+                        few[r] = count <= wanted[r] || wanted[r] < 1;
+                    }
                 } else if (phase == NARROW) {
 #pragma unroll
                     for (int p = 0; p < 3; ++p) {

@@ -33,7 +33,7 @@
                 bool pending = false;
                 for (int i = lane; i < BLOCK_Q; i += 32) {
                     const int q = q_begin + i;
-                    if (q < q_len && __float_as_int(arguments.@{ marked }[@{ row_index }]) == PENDING) pending = true;
+                    if (q < q_len && is_left(__float_as_int(arguments.@{ marked }[@{ row_index }]))) pending = true;
                 }
                 if (!__any_sync(~0u, pending)) continue;
                 //% endif
