@@ -32,6 +32,8 @@ pub(crate) enum Candidates {
     Few,
     /// About this many a lane, some lanes more.
     About(usize),
+    /// Nothing: sums are enough.
+    Sums,
     /// Nothing: rows are visited again and again.
     None,
 }
@@ -69,6 +71,7 @@ pub(crate) fn hopper_rows(
             + work_bytes(shape, live_tiles);
         let (most, votes) = match (candidates, consumers) {
             (Candidates::None, _) => (0, VOTE_BYTES),
+            (Candidates::Sums, _) => (0, 0),
             (_, 3) => (SLOTS_OF_THREE, 0),
             _ => (SLOTS_OF_TWO, 0),
         };
@@ -79,12 +82,12 @@ pub(crate) fn hopper_rows(
         Some(HopperRowTiles { block_q, block_kv, consumers, stages: STAGES, slots, registers, shared_memory })
     };
     let fewest = match candidates {
-        Candidates::None => 0,
+        Candidates::None | Candidates::Sums => 0,
         _ => FEWEST_SLOTS,
     };
     // three consumers hide more, two have more slots
     let three = match candidates {
-        Candidates::Few => true,
+        Candidates::Few | Candidates::Sums => true,
         // as many again as are kept come between two times that candidates are dropped, and lanes differ
         Candidates::About(kept) => 3 * kept + 8 <= SLOTS_OF_THREE,
         Candidates::None => false,
@@ -92,7 +95,11 @@ pub(crate) fn hopper_rows(
     let choices = [(3, 128), (3, 96), (2, 128), (2, 64)];
     let mut plans = choices.into_iter().filter(|(consumers, _)| three || *consumers < 3).filter_map(planned);
     let enough = |plan: &HopperRowTiles| {
-        plan.slots >= if plan.consumers == 3 { SLOTS_OF_THREE } else { fewest }
+        plan.slots
+            >= match plan.consumers {
+                3 if fewest > 0 => SLOTS_OF_THREE,
+                _ => fewest,
+            }
     };
     plans.find(enough).ok_or("its candidates need more shared memory than a block has")
 }
@@ -104,13 +111,14 @@ mod tests {
 
     #[test]
     fn every_half_shape_has_tiles() {
+        use Candidates::{About, Few, None, Sums};
         for head_dim in (8..=256).step_by(8) {
-            for candidates in [Candidates::Few, Candidates::About(4), Candidates::About(16), Candidates::None] {
+            for candidates in [Few, About(4), About(16), Sums, None] {
                 let shape = Shape::new(ElementType::Bf16, head_dim, head_dim).unwrap();
                 for shape in [shape, shape.packed()] {
                     let tiles = hopper_rows(shape, Target::Sm90a, candidates, true).unwrap();
                     assert!(tiles.shared_memory <= 227 << 10, "{shape}: {tiles:?}");
-                    assert_eq!(tiles.slots == 0, candidates == Candidates::None, "{shape}: {tiles:?}");
+                    assert_eq!(tiles.slots == 0, matches!(candidates, None | Sums), "{shape}: {tiles:?}");
                     let registers = 128 * (tiles.registers[0] + tiles.consumers * tiles.registers[1]);
                     assert!(registers <= crate::plan::hopper::launched_registers(tiles.consumers), "{tiles:?}");
                 }
