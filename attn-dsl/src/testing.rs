@@ -101,9 +101,15 @@ fn mask(documents: bool) -> impl Strategy<Value = String> {
     })
 }
 
-/// An activation with a normalizer that fits it; `sink` is a read of a parameter for each head.
-fn weights(sink: Option<&'static str>) -> impl Strategy<Value = (String, String)> {
+/// Activation and normalizer that fit each other, as fields; `sink` is a read of a parameter for each head.
+fn weights(sink: Option<&'static str>) -> impl Strategy<Value = String> {
     let sink = sink.unwrap_or("0.5");
+    let entmax = select(vec![
+        "sparsemax".to_owned(),
+        "entmax15".to_owned(),
+        "entmax(1.25)".to_owned(),
+        format!("entmax(1 + sigmoid({sink}))"),
+    ]);
     let exponential = select(&["exp", "|s| exp(s)", "|s| exp2(0.5 * s)", "|s| exp(0.5 * s + tanh(s))"][..]);
     let over_exponential = select(vec![
         "softmax".to_owned(),
@@ -141,7 +147,35 @@ fn weights(sink: Option<&'static str>) -> impl Strategy<Value = (String, String)
         "1 + abs(sum) / count".to_owned(),
     ]);
     let own = |text: &str| text.to_owned();
-    prop_oneof![(exponential.prop_map(own), over_exponential), (other.prop_map(own), over_other),]
+    let divided = prop_oneof![(exponential.prop_map(own), over_exponential), (other.prop_map(own), over_other)];
+    let divided = divided
+        .prop_map(|(activation, normalizer)| format!("    activation: {activation},\n    normalizer: {normalizer},\n"));
+    prop_oneof![6 => divided, 1 => entmax.prop_map(|normalizer| format!("    normalizer: {normalizer},\n"))]
+}
+
+/// What is kept, and a map after normalization, as fields; most variants have neither.
+fn row_fields(sink: Option<&'static str>) -> impl Strategy<Value = String> {
+    let keep = select(
+        &[
+            "top_k(3)",
+            "top_k(live_keys / 2 + 1, ties)",
+            "|s| s >= -0.3",
+            "|max, s| s > max - 1.25",
+            "|p| abs(p) >= 0.03",
+            "|s, h, p, max| p > 0.02 && s < max + h",
+        ][..],
+    );
+    let post = select(vec![
+        "|p| clamp(1.1 * p - 0.05, 0, 1)".to_owned(),
+        "|p| p * tanh(p)".to_owned(),
+        "|p| if p > 0.05 { p } else { 0.0 }".to_owned(),
+        format!("|p, b, h| p / (1.5 + abs(p)) + 0.1 * {}", sink.unwrap_or("0.5")),
+    ]);
+    (option::weighted(0.2, keep), option::weighted(0.2, post)).prop_map(|(keep, post)| {
+        let keep = keep.map(|keep| format!("    keep: {keep},\n")).unwrap_or_default();
+        let post = post.map(|post| format!("    post: {post},\n")).unwrap_or_default();
+        keep + &post
+    })
 }
 
 /// Text of one variant, called `Random`, which compiles.
@@ -158,13 +192,11 @@ pub fn arbitrary_variant() -> impl Strategy<Value = String> {
         }
         let sink = drawn.iter().find_map(|&i| PARAMETERS[i].reads.iter().find(|&&read| read == "slope[h]").copied());
         let declarations: String = declarations.iter().map(|text| format!("    {text},\n")).collect();
-        (option::of(score(atoms)), weights(sink), option::of(mask(documents))).prop_map(
-            move |(score, (activation, normalizer), mask)| {
+        (option::of(score(atoms)), weights(sink), row_fields(sink), option::of(mask(documents))).prop_map(
+            move |(score, weights, rows, mask)| {
                 let score = score.map(|s| format!("    score: |s, b, h, q, kv| {s},\n")).unwrap_or_default();
                 let mask = mask.map(|m| format!("    mask: {m},\n")).unwrap_or_default();
-                format!(
-                    "struct Random {{\n{declarations}{score}    activation: {activation},\n    normalizer: {normalizer},\n{mask}}}\n"
-                )
+                format!("struct Random {{\n{declarations}{score}{weights}{rows}{mask}}}\n")
             },
         )
     })
@@ -230,6 +262,10 @@ pub fn token_soup() -> impl Strategy<Value = String> {
         "mask:",
         "activation:",
         "normalizer:",
+        "keep:",
+        "post:",
+        "top_k",
+        "entmax",
         "s",
         "b",
         "h",

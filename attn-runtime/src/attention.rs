@@ -283,11 +283,10 @@ impl Attention {
             &self.definition,
             call,
             self.device.location(),
-            &output.output,
             output_grad,
             (self.executor.has_statistic(), statistic_grad),
-            (self.executor.saved_rows(), &output.saved),
-            (self.executor.has_second_output(), output.second.as_ref()),
+            (self.executor.saved_rows(), self.executor.has_second_output()),
+            output,
         )?;
         self.executor.backward(&call, self.deterministic)
     }

@@ -7,6 +7,7 @@
 
 use attn_dsl::definition::{Axis, Definition};
 
+use crate::attention::Output;
 use crate::packing::{PackedLengths, Packing};
 use crate::parameter::{Parameters, dtype_of};
 use crate::tensor::{DType, Location, Tensor};
@@ -285,12 +286,12 @@ impl BackwardCall {
         definition: &Definition,
         call: Call,
         location: Location,
-        output: &Tensor,
         output_grad: &Tensor,
         statistic: (bool, Option<&Tensor>),
-        saved: (usize, &[Tensor]),
-        (has_second, second): (bool, Option<&Tensor>),
+        (saved, has_second): (usize, bool),
+        forward: &Output,
     ) -> Result<BackwardCall, ArgumentError> {
+        let Output { output, saved: given, second, .. } = forward;
         let shape = call.problem.output_shape();
         for (name, tensor) in [("output", output), ("output_grad", output_grad)] {
             check_tensor(name, tensor, "b, h, q, dv", location)?;
@@ -306,14 +307,13 @@ impl BackwardCall {
             }
             check_row("statistic_grad", tensor, &call.problem, location)?;
         }
-        let (needed, saved) = saved;
-        if saved.len() != needed {
-            return Err(ArgumentError::Saved { given: saved.len(), needed });
+        if given.len() != saved {
+            return Err(ArgumentError::Saved { given: given.len(), needed: saved });
         }
         if has_second && second.is_none() {
             return Err(ArgumentError::NoGradients);
         }
-        for tensor in saved {
+        for tensor in given {
             check_row("output.saved", tensor, &call.problem, location)?;
         }
         Ok(BackwardCall {
@@ -321,8 +321,8 @@ impl BackwardCall {
             output: output.clone(),
             output_grad: output_grad.clone(),
             statistic_grad: statistic_grad.cloned(),
-            saved: saved.to_vec(),
-            second: second.cloned(),
+            saved: given.clone(),
+            second: second.clone(),
         })
     }
 }

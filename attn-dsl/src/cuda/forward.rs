@@ -7,17 +7,18 @@ use super::assemble::{Columns, Machinery, Variant, describe, file_name, kernel};
 use super::extremes::{self, extremes};
 use super::hopper;
 use super::mask::TileMask;
+use super::part::Part;
 use super::relative::{self, Relatives};
 use super::rows;
 use super::sequence_maps;
 use super::terms::Terms;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
-use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Row, Type, Unary};
+use crate::ir::{Binary, Graph, Input, NodeId, Op, Reduction, Type, Unary};
 use crate::lower::{Class, Lowered, SavedRow};
 use crate::plan::{
-    ElementType, HopperNeeds, HopperTiles, Pass, PlanError, Shape, Target, Tiles, hopper_choices, hopper_forward,
-    tiles, work_bytes,
+    ElementType, HopperNeeds, HopperTiles, PlanError, Shape, Target, Tiles, hopper_choices, hopper_forward, tiles,
+    work_bytes,
 };
 use crate::simplify::simplify;
 
@@ -53,17 +54,6 @@ fn choice(lowered: &Lowered, shape: Shape, target: Target, number: usize) -> Res
         !is_there
     });
     Ok((kernels, count))
-}
-
-/// Which forward pass of a variant a kernel is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    /// The output.
-    Main,
-    /// The second output.
-    Second,
-    /// The rows of a pass before, by its number: nothing is made of values.
-    Rows(u8),
 }
 
 /// The kernels of a forward pass beside the main one, without those that count live keys.
@@ -181,8 +171,10 @@ fn forward(
     let streams = lowered.class != Class::Elementwise;
     let largest = pass.arg_max || pass.reductions.contains(&Reduction::Max);
     let scale = shifted.then(|| positive_scale(&variant.graph, pass.pair)).flatten();
-    let takes_hopper = !matches!(part, Part::Rows(_));
-    let has_wgmma = variant.target == Target::Sm90a && !variant.precise() && variant.exact.is_empty();
+    let takes_hopper = part.takes_hopper();
+    // regrouped, a score that decides may have other bits
+    let may_regroup = takes_hopper && variant.exact.is_empty();
+    let has_wgmma = variant.target == Target::Sm90a && !variant.precise() && may_regroup;
     let terms = (split && shifted && scale.is_none() && !largest && has_wgmma)
         .then(|| Terms::of(&mut variant.graph, pass.pair))
         .flatten()
@@ -197,7 +189,7 @@ fn forward(
         _ => None,
     };
     let pair = sigmoid.unwrap_or(pass.pair);
-    let pair = keep_relatives(variant, pair, scale);
+    let pair = if may_regroup { keep_relatives(variant, pair, scale) } else { pair };
     let sigmoid = sigmoid.map(|_| pair);
     let floor = pass.shift_floors.iter().copied().reduce(|a, b| variant.graph.binary(Binary::Max, a, b));
     let residual = lowered.mask.filter(|_| variant.bounds.residual);
@@ -249,12 +241,11 @@ fn forward(
 
     let mut members: Vec<Argument> = match &schedule {
         Schedule::Portable(..) => {
-            let tensors: &[TensorRole] = match part {
-                Part::Main => &[TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::Output],
-                Part::Second => &[TensorRole::Q, TensorRole::K, TensorRole::V, TensorRole::SecondOutput],
-                Part::Rows(_) => &[TensorRole::Q, TensorRole::K],
-            };
-            tensors.iter().copied().map(Argument::Tensor).collect()
+            let mut tensors = vec![TensorRole::Q, TensorRole::K];
+            if !matches!(part, Part::Rows(_)) {
+                tensors.extend([TensorRole::V, part.output()]);
+            }
+            tensors.into_iter().map(Argument::Tensor).collect()
         }
         Schedule::Hopper(planned) => {
             let mut members = sequence_maps::arguments(variant, &hopper::tensors(planned, part.output()));
@@ -436,14 +427,13 @@ fn forward(
             let mut kernels: Vec<Kernel> = ranges.into_iter().map(|range| extremes(variant, range)).collect();
             if variant.shape.is_packed() {
                 constants.push_str(&sequence_maps::constants(&tensors));
-                let of = if part == Part::Second { "second output" } else { "forward" };
-                kernels.push(sequence_maps::kernel(variant, &tensors, of));
+                kernels.push(sequence_maps::kernel(variant, &tensors, &name));
             }
             let machinery = Machinery::Hopper(&planned);
-            let mut summary = hopper::describe(&planned);
-            if part == Part::Second {
-                summary = format!("the second output, {summary}");
-            }
+            let summary = match part {
+                Part::Second => format!("the second output, {}", hopper::describe(&planned)),
+                Part::Main | Part::Rows(_) => hopper::describe(&planned),
+            };
             let source = variant.source("forward_hopper", &summary, &constants, &own, machine, machinery);
             let name = match choice {
                 0 => name,
@@ -471,9 +461,7 @@ fn forward(
 
 /// Finds what of a pair's expression is kept by distance, where the schedule can. Returns the expression, regrouped.
 fn keep_relatives(variant: &mut Variant<'_>, pair: NodeId, scale: Option<NodeId>) -> NodeId {
-    // regrouped, a score may have other bits
-    let may_regroup = variant.exact.is_empty();
-    if variant.target != Target::Sm90a || variant.precise() || scale.is_some() || !may_regroup {
+    if variant.target != Target::Sm90a || variant.precise() || scale.is_some() {
         return pair;
     }
     let (regrouped, relatives) = relative::find(&mut variant.graph, &[pair]);
@@ -559,27 +547,6 @@ fn row_inputs(reductions: &[Reduction], shifted: bool) -> Vec<(Input, &'static s
         inputs.push((Input::Shift, "shift"));
     }
     inputs
-}
-
-impl Part {
-    fn output(self) -> TensorRole {
-        if self == Part::Second { TensorRole::SecondOutput } else { TensorRole::Output }
-    }
-
-    fn pass(self) -> Pass {
-        if let Part::Rows(_) = self { Pass::Rows } else { Pass::Forward }
-    }
-
-    /// The array that a value of a row is saved to; none for what a row pass has saved.
-    fn array(self, saved: SavedRow) -> Option<SavedRow> {
-        match (self, saved) {
-            (_, SavedRow::Row(_)) => None,
-            // nobody reads what a second output is divided by
-            (Part::Second, _) => None,
-            (Part::Main, saved) => Some(saved),
-            (Part::Rows(pass), saved) => saved.of_pass().map(|value| SavedRow::Row(Row { pass, value })),
-        }
-    }
 }
 
 /// The statement that saves a row's value to an array.

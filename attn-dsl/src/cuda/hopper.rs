@@ -71,7 +71,7 @@ pub(crate) fn small_squares(element: ElementType) -> &'static str {
     if element == ElementType::Bf16 { "1.f / 1024" } else { "1.f / 4096" }
 }
 
-/// The tensors of a forward kernel with this output, each with the rows of its boxes.
+/// The tensors of a forward kernel, each with the rows of its boxes.
 pub(crate) fn tensors(tiles: &HopperTiles, output: TensorRole) -> [(TensorRole, u32); 4] {
     let (q, kv) = (tiles.block_q as u32, tiles.block_kv as u32);
     // each consumer stores its own queries

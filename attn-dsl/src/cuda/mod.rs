@@ -41,6 +41,7 @@ mod mask;
 mod names;
 mod packed;
 mod pairs;
+mod part;
 mod reduce;
 mod relative;
 mod render;
@@ -170,7 +171,7 @@ pub fn backward(
 /// As [`forward`].
 pub fn second_output(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
     let Some(program) = &lowered.second_output else { return Ok(vec![]) };
-    forward::forward_of(&lowered.with_program(program), shape, target, forward::Part::Second)
+    forward::forward_of(&lowered.with_program(program), shape, target, part::Part::Second)
 }
 
 /// The source of `attn_copy`, which copies a tensor whose rows do not start at multiples of 16 bytes, as the other kernels need;

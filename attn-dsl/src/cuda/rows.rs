@@ -4,8 +4,8 @@
 //! kernel of its own (`templates/rows.cu`), which computes the scores several times: exact, and with memory for a tile alone.
 //!
 //! Invariant: a score is written with the same operations, rounded alike, in every kernel that decides by it whether a pair has a
-//! weight (`Lowered::decisions`), so that all agree on every pair. Products of 16-bit types have the same bits whichever instruction
-//! computes them, `mma.sync` or `wgmma`, and with keys for queries (seen on an H100, bf16, depth 128: of 2^25 products none differs).
+//! weight (`Lowered::decisions`), so that all agree on every pair. Products of 16-bit types have the same bits whichever instruction computes them, `mma.sync` or
+//! `wgmma`, and with keys in the place of queries: on an H100 none of 2^25 differed (bf16, depth 128).
 
 use std::collections::HashSet;
 
@@ -14,31 +14,30 @@ use minijinja::context;
 use super::arguments::{Argument, RowArray, TensorRole};
 use super::assemble::{Columns, Machinery, Variant, describe, kernel};
 use super::extremes::{self, extremes};
-use super::forward::{Part, forward_of};
+use super::forward::forward_of;
 use super::mask::TileMask;
+use super::part::Part;
 use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind, rows_hopper};
 use crate::ir::{Graph, Input, NodeId, Row, RowValue};
 use crate::lower::{Lowered, RowPass, SavedRow};
 use crate::plan::{Pass, PlanError, Shape, Target, tiles};
 
-/// Why sums of a row's weights have the portable schedule.
+/// Why a forward pass without values has not the Hopper schedule of those with them.
 pub(super) const ROWS_ALONE: &str = "the Hopper schedule of a forward pass makes an output";
 
 /// The kernels of all row passes, in the order of their launches.
 pub(super) fn kernels(lowered: &Lowered, shape: Shape, target: Target) -> Result<Vec<Kernel>, PlanError> {
     let mut kernels: Vec<Kernel> = vec![];
     for (pass, number) in lowered.row_passes.iter().zip(0u8..) {
-        let own = match pass {
-            RowPass::Weights(program) => forward_of(&lowered.with_program(program), shape, target, Part::Rows(number))?,
-            RowPass::Entmax { .. } | RowPass::TopK { .. } => {
-                match rows_hopper::kernels(&mut Variant::new(lowered, shape, target), number) {
-                    Ok(kernels) => kernels,
-                    Err(why) => threshold(lowered, shape, target, (pass, number), why)?,
-                }
+        let hopper = rows_hopper::kernels(&mut Variant::new(lowered, shape, target), number);
+        kernels.extend(match (hopper, pass) {
+            (Ok(hopper), _) => hopper,
+            (Err(_), RowPass::Weights(program)) => {
+                forward_of(&lowered.with_program(program), shape, target, Part::Rows(number))?
             }
-        };
-        kernels.extend(own);
+            (Err(why), _) => threshold(lowered, shape, target, (pass, number), why)?,
+        });
     }
     Ok(kernels)
 }

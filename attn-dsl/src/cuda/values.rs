@@ -8,6 +8,7 @@
 //! the order of demand, so that source is reproducible.
 
 mod columns;
+mod cost;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
@@ -92,8 +93,7 @@ impl<'a> Values<'a> {
         precise: bool,
         head_dim: usize,
         counted_live_keys: bool,
-        relatives: &'a Relatives,
-        exact: &'a HashSet<NodeId>,
+        (relatives, exact): (&'a Relatives, &'a HashSet<NodeId>),
     ) -> Self {
         Values {
             graph,
@@ -283,29 +283,6 @@ impl<'a> Values<'a> {
                 stack.extend(operands);
             }
         }
-    }
-
-    /// Instructions, about, that a function of a pair takes: what varies slower is read from fields.
-    pub(crate) fn pair_cost(&self, root: NodeId) -> usize {
-        let (mut cost, mut stack, mut seen) = (0, vec![root], std::collections::HashSet::new());
-        while let Some(id) = stack.pop() {
-            if self.is_constant(id)
-                || self.places.contains_key(&id)
-                || self.relative_names.contains_key(&id)
-                || !seen.insert(id)
-            {
-                continue;
-            }
-            cost += match self.graph.op(id) {
-                Op::Input(_) => 0,
-                Op::Parameter { .. } | Op::Unary(Unary::Sin | Unary::Cos | Unary::Softplus, _) => 8,
-                Op::Unary(Unary::Erf, _) => 16,
-                Op::Binary(Binary::Div | Binary::Rem, ..) => 6,
-                _ => 1,
-            };
-            stack.extend(self.graph.op(id).operands());
-        }
-        cost
     }
 
     /// Whether the values of columns are kept in shared memory: loading them reads memory or computes more than sums, so that it

@@ -8,7 +8,8 @@ use attn_dsl::lower::{Class, SavedRow};
 use rayon::prelude::*;
 
 use super::context::{Context, RowTile, ranges};
-use super::evaluate::{FoundRows, Inputs, Registers, RowInputs};
+use super::evaluate::{Inputs, Registers, RowInputs};
+use super::found::FoundRows;
 use super::mask::{Coverage, MaskTile};
 use super::matrix::{HeadRows, Matrix, gemm};
 use super::parameter_gradient::Partials;

@@ -10,7 +10,8 @@ use attn_dsl::lower::{Class, Lowered, SavedRow};
 use rayon::prelude::*;
 
 use super::context::{Context, RowTile, ranges};
-use super::evaluate::{FoundRows, Registers, RowInputs};
+use super::evaluate::{Registers, RowInputs};
+use super::found::FoundRows;
 use super::mask::{Coverage, MaskTile};
 use super::matrix::{Matrix, gemm};
 use super::program::Program;

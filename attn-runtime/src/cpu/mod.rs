@@ -12,6 +12,7 @@ mod context;
 mod evaluate;
 mod extremes;
 mod forward;
+mod found;
 mod mask;
 mod math;
 mod matrix;

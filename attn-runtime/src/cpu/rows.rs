@@ -10,8 +10,9 @@ use attn_dsl::lower::{Lowered, RowPass, SavedRow};
 use rayon::prelude::*;
 
 use super::context::{Context, RowTile, ranges};
-use super::evaluate::{FoundRows, Inputs, Registers, RowInputs};
+use super::evaluate::{Inputs, Registers, RowInputs};
 use super::forward::{Programs, run_tiles};
+use super::found::FoundRows;
 use super::mask::{Coverage, MaskTile};
 use super::matrix::{Matrix, gemm};
 use super::program::Program;

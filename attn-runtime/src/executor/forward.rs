@@ -26,13 +26,19 @@ pub(super) struct Forward<'a> {
     second: Option<Tensor>,
     extremes: CallExtremes,
     /// What else the bindings have addresses in.
-    memory: Vec<Box<dyn DeviceMemory>>,
+    _memory: Vec<Box<dyn DeviceMemory>>,
     _rows: Vec<Tensor>,
 }
 
 impl KernelExecutor {
-    /// Memory and arguments of a call, for kernels that count live keys and take tiles as these do.
-    pub(super) fn prepare_forward<'a>(&self, call: &'a Call, kernels: &[Compiled]) -> Result<Forward<'a>, Error> {
+    /// Memory and arguments of a call, for kernels that count live keys and take tiles as these do; there is a second output where
+    /// there are kernels of it.
+    pub(super) fn prepare_forward<'a>(
+        &self,
+        call: &'a Call,
+        kernels: &[Compiled],
+        second_kernels: &[Compiled],
+    ) -> Result<Forward<'a>, Error> {
         let problem = &call.problem;
         let output = self.allocate("output", problem.dtype, &problem.output_shape())?;
         // what is saved, and what row passes find for the main pass alone
@@ -43,7 +49,7 @@ impl KernelExecutor {
             .iter()
             .map(|row| self.allocate(saved_name(*row), DType::F32, &problem.row_shape()))
             .collect::<Result<_, _>>()?;
-        let wants_second = self.lowered.second_output.is_some() && call.gradients;
+        let wants_second = !second_kernels.is_empty();
         let second =
             wants_second.then(|| self.allocate("second output", problem.dtype, &problem.output_shape())).transpose()?;
         let live_keys = self.live_keys(kernels, problem)?;
@@ -67,10 +73,11 @@ impl KernelExecutor {
         }
         let mut memory: Vec<Box<dyn DeviceMemory>> = live_keys.into_iter().chain(zero).collect();
         memory.extend(self.bind_sequence_maps(&mut bindings, kernels, problem)?);
+        memory.extend(self.bind_sequence_maps(&mut bindings, second_kernels, problem)?);
         let extremes = self.bind_extremes(&mut bindings, call, kernels)?;
-        let persistent = kernels.iter().any(|compiled| compiled.source.persistent);
+        let persistent = kernels.iter().chain(second_kernels).any(|compiled| compiled.source.persistent);
         bindings.works_taken = persistent.then(|| self.works_taken()).transpose()?;
-        Ok(Forward { call, bindings, output, saved, second, extremes, memory, _rows: unsaved })
+        Ok(Forward { call, bindings, output, saved, second, extremes, _memory: memory, _rows: unsaved })
     }
 
     /// The launches of a plan's kernels, ready to be issued.
@@ -89,20 +96,15 @@ impl KernelExecutor {
 
     pub(super) fn run_forward(&self, call: &Call, kernels: &[Compiled]) -> Result<Output, Error> {
         debug_assert!(kernels.iter().any(|compiled| compiled.source.kind == KernelKind::Forward));
-        let mut forward = self.prepare_forward(call, kernels)?;
+        let wants_second = self.lowered.second_output.is_some() && call.gradients;
+        let second_kernels = wants_second.then(|| self.library.second_output(&call.problem)).transpose()?;
+        let second_kernels = second_kernels.as_ref().map_or(&[][..], |kernels| kernels.as_slice());
+        let forward = self.prepare_forward(call, kernels, second_kernels)?;
         for ready in self.forward_launches(&forward, kernels)? {
             self.issue(call, ready)?;
         }
-        if forward.second.is_some() {
-            let second = self.library.second_output(&call.problem)?;
-            let maps = self.bind_sequence_maps(&mut forward.bindings, &second, &call.problem)?;
-            forward.memory.extend(maps);
-            if forward.bindings.works_taken.is_none() {
-                forward.bindings.works_taken = Some(self.works_taken()?);
-            }
-            for ready in self.forward_launches(&forward, &second)? {
-                self.issue(call, ready)?;
-            }
+        for ready in self.forward_launches(&forward, second_kernels)? {
+            self.issue(call, ready)?;
         }
         let Forward { output, saved, second, extremes, .. } = forward;
         self.keep_extremes(extremes, call);

@@ -117,7 +117,7 @@ impl KernelExecutor {
     ) -> Result<Vec<Option<f64>>, Error> {
         // all plans have the same arguments: one set of outputs, which nobody reads, serves them all
         let Some(any) = passes.iter().flatten().next() else { return Ok(vec![None; passes.len()]) };
-        let scratch = self.prepare_forward(call, any)?;
+        let scratch = self.prepare_forward(call, any, &[])?;
         let launches = passes.iter().map(|pass| match pass {
             Some(pass) => self.forward_launches(&scratch, pass).map(Some),
             None => Ok(None),

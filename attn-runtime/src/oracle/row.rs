@@ -264,7 +264,7 @@ fn first_k(pairs: &[Pair], k: usize, ties: bool) -> Vec<bool> {
     });
     let mut kept = vec![false; pairs.len()];
     order.iter().take(k).for_each(|&at| kept[at] = true);
-    if let Some(&last) = order.iter().take(k).last().filter(|_| ties) {
+    if let Some(&last) = order.iter().take(k).next_back().filter(|_| ties) {
         (0..pairs.len()).filter(|&at| pairs[at].score >= pairs[last].score).for_each(|at| kept[at] = true);
     }
     kept
