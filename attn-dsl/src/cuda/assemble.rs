@@ -402,6 +402,7 @@ impl<'a> Variant<'a> {
             }
             Machinery::HopperBackward(tiles, _) => (tiles.block_q, vec![head_columns, value_columns], tiles.dq_columns),
             Machinery::HopperGradient([tile, result]) => (tile, vec![result], 0),
+            Machinery::HopperRows(tile) => (tile, vec![], 0),
             Machinery::Plain | Machinery::Portable(_) | Machinery::Linear => (0, vec![], 0),
         };
         machine = context! {
@@ -510,6 +511,8 @@ pub(crate) enum Machinery<'a> {
     HopperBackward(&'a HopperBackwardTiles, bool),
     /// A kernel of one gradient: columns of its tiles of scores and of the gradient.
     HopperGradient([usize; 2]),
+    /// A kernel of rows: columns of its tiles of scores.
+    HopperRows(usize),
 }
 
 /// The schedule, in one line of the head comment.
@@ -576,11 +579,18 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
+    /// Keys whose values are computed where they are read, whatever they read.
+    pub(crate) fn in_place(values: &Values<'_>) -> Columns {
+        Self::with(values, Place::Key, false, "0", "")
+    }
+
     /// `stage` is the C++ expression of the ring's stage, `within` that of the warp's first column, with a plus behind.
     pub(crate) fn of(values: &Values<'_>, place: Place, stage: &str, within: &str) -> Columns {
-        let count = values.count(place);
-        let staged = values.is_staged(place);
-        let inline = count > 0 && !staged;
+        Self::with(values, place, values.is_staged(place), stage, within)
+    }
+
+    fn with(values: &Values<'_>, place: Place, staged: bool, stage: &str, within: &str) -> Columns {
+        let inline = values.count(place) > 0 && !staged;
         let (structure, instance, first, ring, loads, loader, block) = match place {
             Place::Query => ("Query", "query", "first_q", "query_ring", "load_queries", "load_query", "BLOCK_Q"),
             _ => ("Key", "key", "first_kv", "key_ring", "load_keys", "load_key", "BLOCK_KV"),
@@ -596,7 +606,11 @@ impl Columns {
             let len = if place == Place::Query { "q_len" } else { "kv_len" };
             let load = |extra: &str| {
                 let at = format!("{first} + 8 * n{extra}");
-                let at = if values.pairs_read_at(place) { format!("min({at}, {len} - 1)") } else { at };
+                let at = if values.pairs_read_at(place) || values.is_staged(place) {
+                    format!("min({at}, {len} - 1)")
+                } else {
+                    at
+                };
                 format!("{loader}(arguments, tile, {at}, {first}_as_float + (8 * n{extra}))")
             };
             format!("const {structure} {instance}[2] = {{{}, {}}};", load(""), load(" + 1"))

@@ -9,7 +9,7 @@ use super::forward::live_keys;
 use super::gradients::{Gradient, GradientKind, gradients, sums_by_position};
 use super::mask::TileMask;
 use super::values::{Place, Values, function};
-use super::{Kernel, KernelKind, backward_hopper, gradient_hopper, rows};
+use super::{Kernel, KernelKind, backward_hopper, gradient_hopper};
 use crate::definition::Axis;
 use crate::ir::{Binary, Input, NodeId, Rate, Type};
 use crate::lower::{Class, Lowered};
@@ -32,17 +32,9 @@ pub(crate) fn kernels(
     let tile_mask = residual.and_then(|mask| TileMask::of(&mut variant.graph, mask));
     let (variant, tile_mask) = (&variant, tile_mask.as_ref());
     let mut kernels = vec![];
-    let takes_hopper = lowered.decisions.is_empty();
-    let joint = if takes_hopper {
-        backward_hopper::kernels(variant, &gradients, &tables, tile_mask, deterministic)
-    } else {
-        Err(rows::NO_HOPPER)
-    };
+    let joint = backward_hopper::kernels(variant, &gradients, &tables, tile_mask, deterministic);
     let counts_rows = joint.is_ok() && backward_hopper::needs_live_rows(variant, &gradients);
-    let hopper = joint.or_else(|why| match takes_hopper {
-        true => Ok((gradient_hopper::kernels(variant, &gradients, tile_mask, why)?, vec![])),
-        false => Err(why),
-    });
+    let hopper = joint.or_else(|why| Ok((gradient_hopper::kernels(variant, &gradients, tile_mask, why)?, vec![])));
     if let Some(mask) = tile_mask {
         kernels.extend(mask.ranges(&variant.graph).into_iter().map(|range| extremes(variant, range)));
     }

@@ -84,6 +84,10 @@ fn keep_relatives(
     tables: &[DiagonalTable<'_>],
     tile_mask: Option<&TileMask>,
 ) -> Pairs {
+    if !variant.exact.is_empty() {
+        // regrouped, a score may have other bits
+        return pairs;
+    }
     let (roots, relatives) = relative::find(&mut variant.graph, &pairs.roots());
     let regrouped = pairs.with_roots(&roots);
     variant.relatives = relatives;

@@ -107,7 +107,7 @@ pub(crate) fn live_keys(variant: &Variant<'_>, tile_mask: Option<&TileMask>) -> 
 
 /// The factor `u` of an exponent that is `u * product` with a positive `u` of tile rate: the maximum may then be taken of the
 /// raw products, and scaling rides in the FMA that subtracts the shift.
-fn positive_scale(graph: &Graph, pair: NodeId) -> Option<NodeId> {
+pub(super) fn positive_scale(graph: &Graph, pair: NodeId) -> Option<NodeId> {
     let Op::Binary(Binary::Mul, a, b) = *graph.op(pair) else { return None };
     let is_product = |id| *graph.op(id) == Op::Input(Input::Product);
     let scale = match (is_product(a), is_product(b)) {
@@ -171,8 +171,10 @@ fn forward(
     let streams = lowered.class != Class::Elementwise;
     let largest = pass.arg_max || pass.reductions.contains(&Reduction::Max);
     let scale = shifted.then(|| positive_scale(&variant.graph, pass.pair)).flatten();
-    let takes_hopper = part.takes_hopper(lowered);
-    let has_wgmma = variant.target == Target::Sm90a && !variant.precise() && takes_hopper;
+    let takes_hopper = part.takes_hopper();
+    // regrouped, a score that decides may have other bits
+    let may_regroup = takes_hopper && variant.exact.is_empty();
+    let has_wgmma = variant.target == Target::Sm90a && !variant.precise() && may_regroup;
     let terms = (split && shifted && scale.is_none() && !largest && has_wgmma)
         .then(|| Terms::of(&mut variant.graph, pass.pair))
         .flatten()
@@ -187,7 +189,7 @@ fn forward(
         _ => None,
     };
     let pair = sigmoid.unwrap_or(pass.pair);
-    let pair = if takes_hopper { keep_relatives(variant, pair, scale) } else { pair };
+    let pair = if may_regroup { keep_relatives(variant, pair, scale) } else { pair };
     let sigmoid = sigmoid.map(|_| pair);
     let floor = pass.shift_floors.iter().copied().reduce(|a, b| variant.graph.binary(Binary::Max, a, b));
     let residual = lowered.mask.filter(|_| variant.bounds.residual);
@@ -221,7 +223,8 @@ fn forward(
     let needs =
         HopperNeeds { key_bias: key_bias.is_some(), live_tiles: tile_mask.is_some(), ..needs(&values, pair, scale) };
     let mut choices = 1;
-    let hopper = if takes_hopper { hopper_choices(variant.shape, variant.target, needs) } else { Err(rows::NO_HOPPER) };
+    let hopper =
+        if takes_hopper { hopper_choices(variant.shape, variant.target, needs) } else { Err(rows::ROWS_ALONE) };
     let schedule = match hopper {
         Ok(planned) => {
             choices = planned.len();

@@ -49,6 +49,7 @@ mod reduce;
 mod relative;
 mod render;
 mod rows;
+mod rows_hopper;
 mod sequence_maps;
 mod terms;
 mod values;

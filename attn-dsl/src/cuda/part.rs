@@ -2,7 +2,7 @@
 
 use super::arguments::TensorRole;
 use crate::ir::Row;
-use crate::lower::{Lowered, SavedRow};
+use crate::lower::SavedRow;
 use crate::plan::Pass;
 
 /// Which forward pass of a variant a kernel is.
@@ -17,10 +17,9 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// Whether the Hopper schedule may compute it: where a score decides whether a pair has a weight, all kernels of a variant take
-    /// their products from the same instructions, those of the portable schedule, as row passes do.
-    pub(super) fn takes_hopper(self, lowered: &Lowered) -> bool {
-        lowered.decisions.is_empty() && !matches!(self, Part::Rows(_))
+    /// Whether the Hopper schedule of forward passes computes it: that of rows alone is another.
+    pub(super) fn takes_hopper(self) -> bool {
+        !matches!(self, Part::Rows(_))
     }
 
     /// The tensor that is written.

@@ -203,8 +203,8 @@ impl<'a> Values<'a> {
         let wanted = self.field_name(root);
         let packed = self.packed;
         let taken = || {
-            let taken = ["batch", "head", "exponent_scale", "q_len", "kv_len"];
-            Names::taking(if packed { &taken } else { &taken[..3] })
+            let taken = ["batch", "head", "exponent_scale", "score_scale", "q_len", "kv_len"];
+            Names::taking(if packed { &taken } else { &taken[..4] })
         };
         self.names.entry(place).or_insert_with(taken).unique(&wanted)
     }

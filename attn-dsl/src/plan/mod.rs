@@ -10,6 +10,7 @@
 
 mod hopper;
 mod hopper_backward;
+mod hopper_rows;
 mod linear;
 mod portable;
 mod shape;
@@ -25,6 +26,7 @@ pub(crate) use hopper_backward::{
     DIAGONALS, GradientOf, HopperBackwardNeeds, HopperBackwardTiles, HopperGradientTiles, hopper_backward,
     hopper_gradient,
 };
+pub(crate) use hopper_rows::{Candidates, HopperRowTiles, hopper_rows};
 pub(crate) use linear::{LinearNeeds, linear_tiles};
 pub(crate) use portable::{TABLE_CHUNK, tiles};
 
