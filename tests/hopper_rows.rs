@@ -32,7 +32,13 @@ fn score(head: usize, kv: usize) -> f64 {
         // each is there five times; two levels; nearly all are below
         4 => (kv / 5 * 37 % 60) as f64 / 16.0,
         5 => (kv % 2) as f64 * 3.0,
-        _ => if kv % 97 == 13 { 6.0 } else { -2.0 },
+        _ => {
+            if kv % 97 == 13 {
+                6.0
+            } else {
+                -2.0
+            }
+        }
     }
 }
 
@@ -79,7 +85,8 @@ fn compare(what: &str, actual: &[f64], expected: &[f64]) -> Result<(), String> {
 /// The keys that are kept of rows that rise, fall, or are equal in part or whole; rows with fewer keys than are kept, and with none.
 #[test]
 fn planted_rows_keep_their_keys() {
-    let normalizers = ["keep: top_k(7)", "keep: top_k(7, ties)", "keep: top_k(64)", "keep: top_k(250)", "keep: top_k(q % 9)"];
+    let normalizers =
+        ["keep: top_k(7)", "keep: top_k(7, ties)", "keep: top_k(64)", "keep: top_k(250)", "keep: top_k(q % 9)"];
     let entmax = ["normalizer: sparsemax", "normalizer: entmax15", "normalizer: entmax(1.25)"];
     let masks = ["true", "causal", "window(90, 40) | prefix(3)"];
     let cases = normalizers.into_iter().chain(entmax).enumerate().map(|(at, body)| (body, masks[at % 3]));

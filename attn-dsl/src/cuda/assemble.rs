@@ -588,7 +588,11 @@ impl Columns {
             let len = if place == Place::Query { "q_len" } else { "kv_len" };
             let load = |extra: &str| {
                 let at = format!("{first} + 8 * n{extra}");
-                let at = if values.pairs_read_at(place) || values.is_staged(place) { format!("min({at}, {len} - 1)") } else { at };
+                let at = if values.pairs_read_at(place) || values.is_staged(place) {
+                    format!("min({at}, {len} - 1)")
+                } else {
+                    at
+                };
                 format!("{loader}(arguments, tile, {at}, {first}_as_float + (8 * n{extra}))")
             };
             format!("const {structure} {instance}[2] = {{{}, {}}};", load(""), load(" + 1"))
