@@ -484,7 +484,7 @@ fn keep_relatives(variant: &mut Variant<'_>, pair: NodeId, scale: Option<NodeId>
     regrouped
 }
 
-fn demand_pair(values: &mut Values<'_>, pair: NodeId, scale: Option<NodeId>) {
+pub(super) fn demand_pair(values: &mut Values<'_>, pair: NodeId, scale: Option<NodeId>) {
     match scale {
         Some(scale) => values.named_field(scale, Place::Tile, "exponent_scale"),
         None => values.demand_of_pair(pair, None),
@@ -532,7 +532,7 @@ impl Schedule {
 }
 
 /// What the normalizer is given, by the machinery's names.
-fn row_inputs(reductions: &[Reduction], shifted: bool) -> Vec<(Input, &'static str)> {
+pub(super) fn row_inputs(reductions: &[Reduction], shifted: bool) -> Vec<(Input, &'static str)> {
     let mut inputs: Vec<(Input, &'static str)> = reductions
         .iter()
         .map(|reduction| {
@@ -551,7 +551,7 @@ fn row_inputs(reductions: &[Reduction], shifted: bool) -> Vec<(Input, &'static s
 }
 
 /// The statement that saves a row's value to an array.
-fn save(saved: SavedRow, array: SavedRow, shifted: bool, precise: bool, place: &str) -> String {
+pub(super) fn save(saved: SavedRow, array: SavedRow, shifted: bool, precise: bool, place: &str) -> String {
     let arg_max = format!("__int_as_float(largest_at{place})");
     let value = match saved {
         SavedRow::Statistic if shifted && precise => "LN2 * (shift + log2f(z))",

@@ -50,6 +50,7 @@ mod relative;
 mod render;
 mod rows;
 mod rows_hopper;
+mod rows_weights;
 mod sequence_maps;
 mod terms;
 mod values;

@@ -4,8 +4,9 @@
 //! kernel of its own (`templates/rows.cu`), which computes the scores several times: exact, and with memory for a tile alone.
 //!
 //! Invariant: a score is written with the same operations, rounded alike, in every kernel that decides by it whether a pair has a
-//! weight (`Lowered::decisions`), so that all agree on every pair. Products of 16-bit types have the same bits whichever instruction computes them, `mma.sync` or
-//! `wgmma`, and with keys in the place of queries: on an H100 none of 2^25 differed (bf16, depth 128).
+//! weight (`Lowered::decisions`), so that all agree on every pair. Products of 16-bit types have the same bits whichever
+//! instruction computes them, `mma.sync` or `wgmma`, and with keys in the place of queries: on an H100 none of 2^25 differed (bf16,
+//! depth 128).
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Row passes in the Hopper schedule: one kernel that finds what it can in one pass over the keys, and one that visits the keys of
+//! Thresholds of rows in the Hopper schedule: one kernel that finds what it can in one pass over the keys, and one that visits the keys of
 //! the rows that are left again and again.
 //!
 //! The first keeps of each row the scores that may still count, see `templates/rows_hopper.cu`. It marks the rows that have too many,
@@ -18,10 +18,10 @@ use super::forward::positive_scale;
 use super::mask::TileMask;
 use super::sequence_maps;
 use super::values::{Place, Values, function};
-use super::{Kernel, KernelKind};
+use super::{Kernel, KernelKind, rows_weights};
 use crate::ir::{Input, NodeId, Op, Row};
 use crate::lower::{RowPass, SavedRow};
-use crate::plan::{Candidates, HopperRowTiles, hopper_rows, work_bytes};
+use crate::plan::{Candidates, HopperRowTiles, Shape, hopper_rows, work_bytes};
 use crate::simplify::simplify;
 
 /// The bits of a NaN that no arithmetic makes: a row that is left to the second kernel.
@@ -49,7 +49,7 @@ pub(super) fn kernels(variant: &mut Variant<'_>, number: u8) -> Result<Vec<Kerne
             (score, Wanted::Entmax(factor, variant.graph.as_float(alpha)))
         }
         RowPass::TopK { score, k, ties } => (score, Wanted::TopK(k, ties)),
-        RowPass::Weights(_) => return Err("weights of a row are summed by the portable schedule"),
+        RowPass::Weights(program) => return rows_weights::kernels(variant, &program, number),
     };
     let rows: Vec<Row> = pass.values().into_iter().map(|value| Row { pass: number, value }).collect();
     let candidates = match wanted {
@@ -130,8 +130,8 @@ impl Part<'_> {
         let mut kernels: Vec<Kernel> = ranges.into_iter().map(|range| extremes(variant, range)).collect();
         if variant.shape.is_packed() {
             constants.push_str(&sequence_maps::constants(&tensors));
-            let of = if exact { "exact row" } else { "row" };
-            kernels.push(sequence_maps::kernel(variant, &tensors, of));
+            let of = format!("{}_{}", if exact { "rows_exact" } else { "rows" }, self.number);
+            kernels.push(sequence_maps::kernel(variant, &tensors, &of));
         }
         let template = if exact { "rows_exact" } else { "rows_hopper" };
         let machine = self.machine(&values, scale.is_some());
@@ -141,7 +141,7 @@ impl Part<'_> {
         kernels.push(Kernel {
             entry: if exact { "attn_rows_exact" } else { "attn_rows" },
             kind: KernelKind::RowPass(self.number),
-            file_name: file_name(variant, &format!("{name}{}", self.number)),
+            file_name: file_name(variant, &format!("{name}_{}", self.number)),
             source,
             variant_part: own,
             arguments: members,
@@ -183,17 +183,10 @@ impl Part<'_> {
     }
 
     fn constants(&self) -> String {
-        let HopperRowTiles { block_q, block_kv, consumers, stages, slots, registers, .. } = self.tiles;
-        let [producer, consumer] = registers;
-        let mut text = String::from("// ---------------------------------------------------------------- shape\n");
+        let mut text = shape_constants(self.variant.shape, &self.tiles);
         let mut line =
             |declaration: String| writeln!(text, "constexpr int {declaration};").expect("writing to a string");
-        line(format!("HEAD_DIM = {}", self.variant.shape.head_dim()));
-        line(format!("BLOCK_Q = {block_q}, BLOCK_KV = {block_kv}, STAGES = {stages}"));
-        line(format!("CONSUMERS = {consumers}, THREADS = 128 * (1 + CONSUMERS)"));
-        line(format!("PRODUCER_REGISTERS = {producer}, CONSUMER_REGISTERS = {consumer}"));
-        line("Q_CHUNK_BYTES = BLOCK_Q * CHUNK_ROW_BYTES, KV_CHUNK_BYTES = BLOCK_KV * CHUNK_ROW_BYTES".to_owned());
-        line("Q_BYTES = chunks(HEAD_DIM) * Q_CHUNK_BYTES, K_TILE_BYTES = chunks(HEAD_DIM) * KV_CHUNK_BYTES".to_owned());
+        let slots = self.tiles.slots;
         if self.exact {
             line(format!("CONSUMERS_TOGETHER = {CONSUMERS_TOGETHER}   /* a barrier */"));
         } else {
@@ -207,17 +200,12 @@ impl Part<'_> {
     }
 
     fn summary(&self) -> String {
-        let HopperRowTiles { block_q, block_kv, consumers, stages, slots, shared_memory, .. } = self.tiles;
         let what = match (self.wanted, self.exact) {
             (Wanted::Entmax(..), false) => "the greatest score and the threshold of each row",
             (Wanted::TopK(..), false) => "the k-th greatest score of each row",
             (_, true) => "the same for rows that are left",
         };
-        let slots = if self.exact { String::new() } else { format!("{slots} candidates of a row a lane, ") };
-        format!(
-            "{what}, Hopper schedule, tile {block_q} queries x {block_kv} keys, one producer and {consumers} consumer warpgroups, a ring of {stages} for k, {slots}{} KiB of shared memory",
-            shared_memory.div_ceil(1024),
-        )
+        describe(what, &self.tiles)
     }
 
     fn machine(&self, values: &Values<'_>, scaled: bool) -> minijinja::Value {
@@ -257,11 +245,8 @@ impl Part<'_> {
             last_kept => row(1),
             // the array that says which rows are left
             marked => row(self.rows.len() - 1),
-            row_index => if packed {
-                "(i64)head * arguments.total_q + work.q_start + q"
-            } else {
-                "((i64)batch * arguments.heads + head) * q_len + q"
-            },
+            row_index => row_index(variant),
+            visited => true,
             scaled,
             evaluated => !scaled,
             inline_keys => columns.inline,
@@ -280,5 +265,38 @@ impl Part<'_> {
             map_batch => if packed { "0" } else { "batch" },
             work_bytes => work_bytes(variant.shape, tile_mask.is_some()),
         }
+    }
+}
+
+/// The constants of a kernel of these tiles.
+pub(super) fn shape_constants(shape: Shape, tiles: &HopperRowTiles) -> String {
+    let HopperRowTiles { block_q, block_kv, consumers, stages, registers: [producer, consumer], .. } = *tiles;
+    let mut text = String::from("// ---------------------------------------------------------------- shape\n");
+    let mut line = |declaration: String| writeln!(text, "constexpr int {declaration};").expect("writing to a string");
+    line(format!("HEAD_DIM = {}", shape.head_dim()));
+    line(format!("BLOCK_Q = {block_q}, BLOCK_KV = {block_kv}, STAGES = {stages}"));
+    line(format!("CONSUMERS = {consumers}, THREADS = 128 * (1 + CONSUMERS)"));
+    line(format!("PRODUCER_REGISTERS = {producer}, CONSUMER_REGISTERS = {consumer}"));
+    line("Q_CHUNK_BYTES = BLOCK_Q * CHUNK_ROW_BYTES, KV_CHUNK_BYTES = BLOCK_KV * CHUNK_ROW_BYTES".to_owned());
+    line("Q_BYTES = chunks(HEAD_DIM) * Q_CHUNK_BYTES, K_TILE_BYTES = chunks(HEAD_DIM) * KV_CHUNK_BYTES".to_owned());
+    text
+}
+
+/// What a kernel of these tiles finds and how, in one line of its head.
+pub(super) fn describe(what: &str, tiles: &HopperRowTiles) -> String {
+    let HopperRowTiles { block_q, block_kv, consumers, stages, slots, shared_memory, .. } = *tiles;
+    let slots = if slots == 0 { String::new() } else { format!("{slots} candidates of a row a lane, ") };
+    format!(
+        "{what}, Hopper schedule, tile {block_q} queries x {block_kv} keys, one producer and {consumers} consumer warpgroups, a ring of {stages} for k, {slots}{} KiB of shared memory",
+        shared_memory.div_ceil(1024),
+    )
+}
+
+/// The C++ expression of the place of a row `q` of a block's work in an array of rows.
+pub(super) fn row_index(variant: &Variant<'_>) -> &'static str {
+    if variant.shape.is_packed() {
+        "(i64)head * arguments.total_q + work.q_start + q"
+    } else {
+        "((i64)batch * arguments.heads + head) * q_len + q"
     }
 }
