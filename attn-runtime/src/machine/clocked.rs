@@ -158,7 +158,7 @@ impl Calls {
         let (q, k, v) = (tensor(1), tensor(2), tensor(3));
         let definition = attn_dsl::compile_one("struct Causal { mask: causal }").unwrap();
         let call = Call::new(&definition, None, device.location(), [&q, &k, &v], &Parameters::new(), None).unwrap();
-        self.executor.forward(&call, plan)
+        self.executor.forward(&call, plan, crate::plan::Schedule::Quadratic)
     }
 
     /// The bytes of the output.
