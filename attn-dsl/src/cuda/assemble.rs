@@ -7,7 +7,7 @@ use minijinja::{Value, context};
 
 use super::arguments::{Argument, Length, declare};
 use super::mask::MaskBounds;
-use super::names::{Names, comment};
+use super::names::Names;
 use super::packed;
 use super::relative::{self, Relatives};
 use super::render::render;
@@ -16,7 +16,7 @@ use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::definition::Definition;
 use crate::ir::{Graph, Input, NodeId, Op, ParameterId, RANGE_ELEMENTS, SizeId};
-use crate::lower::{Class, Lowered, RowPass};
+use crate::lower::{Class, Lowered};
 use crate::plan::{ElementType, HopperBackwardTiles, HopperTiles, Pass, Shape, Target, Tiles};
 
 /// A variant on its way to source: its graph (which grows), its bounds and its names.
@@ -449,49 +449,6 @@ impl<'a> Variant<'a> {
         }
         text.push('\n');
         text.push_str(&body);
-        text
-    }
-
-    /// What the head says of row passes.
-    fn row_lines(&self) -> Vec<String> {
-        let passes = self.lowered.row_passes.iter().enumerate();
-        passes
-            .map(|(number, pass)| match pass {
-                RowPass::Entmax { .. } => format!(
-                    "Row pass {number}: the greatest score g_i and the t_i with sum_j max((alpha - 1) (s_ij - g_i) - t_i, 0)^(1 / (alpha - 1)) = 1."
-                ),
-                RowPass::TopK { .. } => format!("Row pass {number}: the k-th greatest score of each row, and the last key kept of its equals."),
-                RowPass::Weights(program) => format!("Row pass {number}: what {} weights of all keys add up to.", match program.class {
-                    Class::ShiftedExponential => "exponential",
-                    Class::Streaming | Class::Elementwise => "streaming",
-                }),
-            })
-            .collect()
-    }
-
-    fn head(&self, summary: &str) -> String {
-        let mut text = String::new();
-        let mut line = |content: &str| {
-            writeln!(text, "// {}", comment(content).trim_end()).expect("writing to a string");
-        };
-        line(&format!("{}, {}, {}: {summary}. Written by attn from:", self.definition().name, self.shape, self.target));
-        line("");
-        self.definition().text.lines().for_each(|of_user| line(&format!("    {of_user}")));
-        line("");
-        line("Per batch and head, s_ij = score(scale * q_i . k_j), w_ij = activation(s_ij) and 0 where masked,");
-        line("z_i = normalizer(reductions of w_i), O_i = sum_j w_ij / z_i v_j.");
-        self.row_lines().iter().for_each(|of_rows| line(of_rows));
-        line(match self.lowered.class {
-            Class::Elementwise => {
-                "Class: elementwise. A weight depends on its pair alone; nothing is saved for the backward pass."
-            }
-            Class::Streaming => {
-                "Class: streaming. Reductions of the weights accumulate while keys stream by; O is divided at the end."
-            }
-            Class::ShiftedExponential => {
-                "Class: shifted exponential. Weights are 2^(t - m), m the running maximum of t = log2(e) s, so that nothing overflows."
-            }
-        });
         text
     }
 }

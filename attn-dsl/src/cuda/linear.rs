@@ -176,10 +176,12 @@ fn walk_kernel(form: &Form<'_>, shape: Shape, target: Target, is_state: bool) ->
 
     let mut own = Own::new(&variant);
     let has_row = |name: &str| row_values.iter().any(|(value, _)| *value == name);
-    let has_column = |name: &str| column_values.iter().any(|value| *value == name);
+    let has_column = |name: &'static str| column_values.contains(&name);
     let zero = linear.graph.ids().find(|&id| linear.graph.as_float(id) == Some(0.0));
     let mut wanted: Vec<(&str, Side, NodeId)> = vec![];
-    let uses = |side: Side, row: &str, column: &str| if rows == side { has_row(row) } else { has_column(column) };
+    let uses = |side: Side, row: &'static str, column: &'static str| {
+        if rows == side { has_row(row) } else { has_column(column) }
+    };
     for (side, factor, factor_name, scale, scale_name, exponent, exponent_name) in [
         (
             Side::Query,

@@ -37,6 +37,7 @@ mod feature;
 mod forward;
 mod gradient_hopper;
 mod gradients;
+mod head;
 mod hopper;
 mod linear;
 mod linear_parameters;
