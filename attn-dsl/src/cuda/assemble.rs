@@ -139,7 +139,7 @@ impl<'a> Variant<'a> {
             self.precise(),
             self.shape.head_dim(),
             self.counts_live_keys(),
-            (&self.relatives, &self.exact),
+            (&self.relatives, &self.exact, !self.lowered.row_passes.is_empty()),
         );
         self.name_lengths(&mut values);
         values

@@ -70,6 +70,8 @@ pub(crate) struct Emitter<'a> {
     pub(crate) lengths: Option<&'static str>,
     /// Nodes that must have the same bits in every kernel: their sums and products are not contracted.
     pub(crate) exact: &'a HashSet<NodeId>,
+    /// Whether arms of a choice that call functions are computed before it, so that no branch stands among products of tiles.
+    pub(crate) eager: bool,
 }
 
 impl Emitter<'_> {
@@ -92,6 +94,17 @@ impl Emitter<'_> {
         let mut reached: Vec<NodeId> = seen.into_iter().collect();
         reached.sort_unstable();
         let mut shared: Vec<NodeId> = reached.iter().copied().filter(|id| uses[id] > 1 && !self.is_leaf(*id)).collect();
+        if self.eager {
+            let calls = |op: &Op| matches!(op, Op::Unary(op, _) if !matches!(op, Unary::Neg | Unary::Abs | Unary::Not));
+            for &id in &reached {
+                let Op::Select { then, otherwise, .. } = *self.graph.op(id) else { continue };
+                let is_new =
+                    |arm: &NodeId| !shared.contains(arm) && !self.known.contains_key(arm) && !self.is_leaf(*arm);
+                let arms: Vec<NodeId> =
+                    [then, otherwise].into_iter().filter(|arm| is_new(arm) && self.graph.any(*arm, calls)).collect();
+                shared.extend(arms);
+            }
+        }
         // both extremes of a range are found at once
         let mut pairs: HashMap<NodeId, [NodeId; 2]> = HashMap::new();
         for &id in &reached {

@@ -76,6 +76,8 @@ pub(crate) struct Values<'a> {
     relatives: &'a Relatives,
     /// Nodes that must have the same bits in every kernel.
     exact: &'a HashSet<NodeId>,
+    /// Whether arms of a choice are computed before it.
+    eager: bool,
     fields: HashMap<Place, Vec<Field>>,
     places: HashMap<NodeId, (Place, String)>,
     names: HashMap<Place, Names>,
@@ -93,7 +95,7 @@ impl<'a> Values<'a> {
         precise: bool,
         head_dim: usize,
         counted_live_keys: bool,
-        (relatives, exact): (&'a Relatives, &'a HashSet<NodeId>),
+        (relatives, exact, eager): (&'a Relatives, &'a HashSet<NodeId>, bool),
     ) -> Self {
         Values {
             graph,
@@ -106,6 +108,7 @@ impl<'a> Values<'a> {
             packed: false,
             relatives,
             exact,
+            eager,
             fields: HashMap::new(),
             places: HashMap::new(),
             names: HashMap::new(),
@@ -344,6 +347,7 @@ impl<'a> Values<'a> {
             key_is_distance: false,
             lengths: self.packed.then_some("tile."),
             exact: self.exact,
+            eager: self.eager,
         }
     }
 

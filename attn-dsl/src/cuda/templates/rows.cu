@@ -177,7 +177,7 @@ attn_rows(const __grid_constant__ Arguments arguments) {
             sweep([&](int m, int r, float value, bool live, int kv) {
                 const u32 key = live ? key_of(m, r, value, kv) : 0;
                 const bool begins = key != 0 && (is_first || (key ^ found[m][r]) >> (shift + 3) >> 1 == 0);
-                const int digit = begins ? key >> shift & 15 : -1;
+                const int digit = begins ? (int)(key >> shift & 15) : -1;
 #pragma unroll
                 for (int i = 0; i < 16; ++i) count[m][r][i] += digit >= i;
             });
@@ -201,7 +201,7 @@ attn_rows(const __grid_constant__ Arguments arguments) {
     };
     // greater numbers have greater keys, minus infinity a key above 0; both zeros have the same
     auto ordered = [](float value) {
-        const u32 bits = __float_as_int(value + 0.f);
+        const u32 bits = (u32)__float_as_int(value + 0.f);
         return value != value ? ~0u : bits >> 31 ? ~bits : bits | 0x80000000u;
     };
     u32 kth[ROW_TILES][2] = {};
@@ -248,7 +248,7 @@ attn_rows(const __grid_constant__ Arguments arguments) {
             //% else
             const bool none = kept_keys(tile, query[m][r]) < 1;
             const u32 bits = kth[m][r] >> 31 ? kth[m][r] ^ 0x80000000u : ~kth[m][r];
-            arguments.@{ kth_score }[row] = none ? INFINITY : kth[m][r] == 0 ? -INFINITY : __int_as_float(bits);
+            arguments.@{ kth_score }[row] = none ? INFINITY : kth[m][r] == 0 ? -INFINITY : __int_as_float((int)bits);
             //% if not ties
             const bool chooses_here = any_chooses && kth[m][r] != 0 && need[m][r] < equal[m][r];
             arguments.@{ last_kept }[row] = __int_as_float(none ? -1 : chooses_here ? (int)(0xffffffu - last_kept[m][r]) : 0x7fffffff);
