@@ -38,6 +38,10 @@ use proc_macro::TokenStream;
 /// * `score: |s, b, h, q, kv| ...`: what the activation sees; `s` is `scale * q . k`.
 /// * `activation: exp`, or `sigmoid relu relu_squared silu gelu softplus tanh elu_plus_one identity`, or a closure `|s| ...`.
 /// * `normalizer: softmax`, or `none`, or an expression over the row's `sum max sum_squares count`.
+/// * `normalizer: sparsemax`, `entmax15` or `entmax(alpha)`: weights of scores by themselves, without an activation.
+/// * `keep: top_k(64)`, `top_k(64, ties)`, or a condition `|s, max, p, b, h, q, kv| ...` whose arguments are taken by name: which keys
+///   of a row have a weight.
+/// * `post: |p, b, h, q, kv| ...`: what becomes of a normalized weight.
 /// * `mask: causal & window(512, 0)`: `causal`, `window(left, right)`, `prefix(length)`, `document(ids)`,
 ///   `blocks(table, 128, 128)` and closures `|b, h, q, kv| ...`, composed by `&`, `|` and `!`.
 #[proc_macro]
