@@ -13,7 +13,7 @@ const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
 const MASKS: [&str; 2] = ["causal", "causal & window(128, 0)"];
 
 /// A kernel of the machinery beside that of a plain forward pass, and a variant whose kernel shows it.
-const MACHINERY: [(&str, &str, &str, Target); 20] = [
+const MACHINERY: [(&str, &str, &str, Target); 24] = [
     ("machinery_delta", "attn_delta", "softcap", Target::Sm90a),
     ("machinery_backward_kv", "attn_backward_kv", "softcap", Target::Sm80),
     ("machinery_backward_q", "attn_backward_q", "softcap", Target::Sm80),
@@ -27,6 +27,10 @@ const MACHINERY: [(&str, &str, &str, Target); 20] = [
     ("machinery_forward_tile_mask", "attn_forward", "document", Target::Sm80),
     ("machinery_backward_q_tile_mask", "attn_backward_q", "document", Target::Sm80),
     ("machinery_backward_kv_tile_mask", "attn_backward_kv", "document", Target::Sm80),
+    ("machinery_rows_entmax_hopper", "attn_rows", "entmax15", Target::Sm90a),
+    ("machinery_rows_top_k_hopper", "attn_rows", "top-k", Target::Sm90a),
+    ("machinery_rows_exact_hopper", "attn_rows_exact", "top-k", Target::Sm90a),
+    ("machinery_rows_weights_hopper", "attn_rows", "clipped-softmax", Target::Sm90a),
     ("machinery_live_keys", "attn_live_keys", "live-keys", Target::Sm90a),
     ("machinery_linear_state", "attn_linear_state", "gated-linear", Target::Sm90a),
     ("machinery_linear_prefix", "attn_linear_prefix", "gated-linear", Target::Sm90a),
