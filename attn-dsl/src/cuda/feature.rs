@@ -42,7 +42,7 @@ pub(crate) fn feature_functions(variant: &Variant<'_>, side: Side, wanted: [bool
         variant.precise(),
         variant.shape.head_dim(),
         false,
-        (&relatives, &exact),
+        (&relatives, &exact, false),
     );
     let roots = [feature.value, feature.slope];
     let all = feature_names(side).into_iter().zip(roots).zip(wanted).filter(|(_, wanted)| *wanted);
