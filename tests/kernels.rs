@@ -13,7 +13,7 @@ const MASKED: [&str; 4] = ["softmax", "sigmoid", "alibi", "sink"];
 const MASKS: [&str; 2] = ["causal", "causal & window(128, 0)"];
 
 /// A kernel of the machinery beside that of a plain forward pass, and a variant whose kernel shows it.
-const MACHINERY: [(&str, &str, &str, Target); 18] = [
+const MACHINERY: [(&str, &str, &str, Target); 24] = [
     ("machinery_delta", "attn_delta", "softcap", Target::Sm90a),
     ("machinery_backward_kv", "attn_backward_kv", "softcap", Target::Sm80),
     ("machinery_backward_q", "attn_backward_q", "softcap", Target::Sm80),
@@ -32,6 +32,12 @@ const MACHINERY: [(&str, &str, &str, Target); 18] = [
     ("machinery_rows_exact_hopper", "attn_rows_exact", "top-k", Target::Sm90a),
     ("machinery_rows_weights_hopper", "attn_rows", "clipped-softmax", Target::Sm90a),
     ("machinery_live_keys", "attn_live_keys", "live-keys", Target::Sm90a),
+    ("machinery_linear_state", "attn_linear_state", "gated-linear", Target::Sm90a),
+    ("machinery_linear_prefix", "attn_linear_prefix", "gated-linear", Target::Sm90a),
+    ("machinery_linear_forward", "attn_linear_forward", "linear-elu-causal", Target::Sm90a),
+    ("machinery_linear_dk", "attn_linear_dk", "gated-linear", Target::Sm80),
+    ("machinery_linear_table_grad", "attn_linear_table_grad", "gated-linear", Target::Sm90a),
+    ("machinery_feature_grad", "attn_feature_q_grad", "linear-elu", Target::Sm80),
 ];
 
 fn shape() -> KernelShape {
@@ -46,6 +52,7 @@ fn variant(name: &str) -> Definition {
             let text = "struct Gated { gate: f32[q], score: |s, b, h, q, kv| s * gate[q] }";
             attn::compile_one(text).unwrap_or_else(|errors| panic!("{}", errors.render(text, "gated.attn")))
         }
+        "linear-elu-causal" => find("linear-elu").with_mask("causal").expect("a mask"),
         "live-keys" => find("relu").with_mask("document(documents)").expect("a mask"),
         _ => find(name).clone(),
     }

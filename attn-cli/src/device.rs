@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use attn::sim::{SimDevice, SimOptions};
-use attn::{DType, Device};
+use attn::{DType, Device, Schedule};
 use attn_dsl::plan::ElementType;
 use attn_runtime::cuda::{CudaDevice, Event};
 use clap::ValueEnum;
@@ -60,6 +60,26 @@ impl DeviceName {
             bail!("the simulator's time says nothing about a GPU's; choose --device cuda, or cpu");
         }
         DeviceName::open(name, SimOptions::default())
+    }
+}
+
+/// A schedule on a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScheduleName {
+    /// Pair by pair.
+    Quadratic,
+    /// In linear time; an error where the weights do not factorise.
+    Linear,
+}
+
+impl ScheduleName {
+    /// The schedule of a name; without one, linear where it can be.
+    pub(crate) fn schedule(name: Option<ScheduleName>) -> Schedule {
+        match name {
+            None => Schedule::Auto,
+            Some(ScheduleName::Quadratic) => Schedule::Quadratic,
+            Some(ScheduleName::Linear) => Schedule::Linear,
+        }
     }
 }
 

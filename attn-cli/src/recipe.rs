@@ -17,6 +17,22 @@ pub(crate) fn measured_parameters(definition: &Definition, heads: usize, length:
                 let slopes = (1..=heads).map(|head| (-8.0 * head as f32 / heads as f32).exp2()).collect();
                 Tensor::from_f32(&[heads], slopes)?
             }
+            "ln_gamma" => {
+                // 1 - 2^-5, 1 - 2^-6, ... as in the paper, over 8 powers of two
+                let of = |head: usize| (1.0 - (-5.0 - 8.0 * head as f32 / heads as f32).exp2()).ln();
+                Tensor::from_f32(&[heads], (0..heads).map(of).collect())?
+            }
+            "gates" => {
+                let mut sums = Vec::with_capacity(heads * length);
+                for _ in 0..heads {
+                    let mut sum = 0.0;
+                    sums.extend((0..length).map(|_| {
+                        sum -= random.uniform(0.0, 0.1);
+                        sum
+                    }));
+                }
+                Tensor::from_f64(attn::DType::F32, &[1, heads, length], &sums)?
+            }
             "cap" => Tensor::from_f32(&[], vec![30.0])?,
             "sink" => random.normal_tensor(attn::DType::F32, &[heads])?,
             "table" => random.normal_tensor(attn::DType::F32, &[heads, 32])?,

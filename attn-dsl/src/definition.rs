@@ -54,10 +54,11 @@ pub enum Keep {
 
 /// A variant of attention, checked.
 ///
-/// Per batch and head: `s_ij = score(scale * q_i . k_j)`, `w_ij = activation(s_ij)` (0 where masked),
-/// `z_i = normalizer(reductions of w)`, `p_ij = w_ij / z_i`, `O_i = sum_j post(p_ij) * v_j`. A pair that `keep` drops has weight 0
-/// and adds nothing to the output; it stays live, so that it is counted. The weights of an entmax are
-/// `p_ij = max((alpha - 1) s_ij - tau_i, 0)^(1 / (alpha - 1))`, with the `tau_i` that makes them sum to 1 over what is kept.
+/// Per batch and head: `s_ij = score(scale * phi(q_i) . phi(k_j))`, `phi` the feature maps of single elements,
+/// `w_ij = activation(s_ij)` (0 where masked), `z_i = normalizer(reductions of w)`, `p_ij = w_ij / z_i`,
+/// `O_i = sum_j post(p_ij) * v_j`. A pair that `keep` drops has weight 0 and adds nothing to the output; it stays live, so that it is
+/// counted. The weights of an entmax are `p_ij = max((alpha - 1) s_ij - tau_i, 0)^(1 / (alpha - 1))`, with the `tau_i` that makes
+/// them sum to 1 over what is kept.
 #[derive(Clone, Debug)]
 pub struct Definition {
     /// The user's name.
@@ -87,6 +88,8 @@ pub struct Definition {
     pub post: Option<NodeId>,
     /// Bool: whether the pair is live; `None` is all live.
     pub mask: Option<NodeId>,
+    /// The feature maps of q and of k: float, over `Input::Score`, which stands for the element; `None` is the element itself.
+    pub features: [Option<NodeId>; 2],
 }
 
 impl Definition {

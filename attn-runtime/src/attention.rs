@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use attn_dsl::definition::Definition;
-use attn_dsl::lower::Lowered;
+use attn_dsl::lower::{Linear, Lowered};
+use attn_dsl::plan::PlanError;
 
-use crate::call::{BackwardCall, Call, check_scale};
+use crate::call::{BackwardCall, Call, check_scale, check_state};
 use crate::cpu::CpuExecutor;
 use crate::device::Device;
 use crate::error::Error;
@@ -17,7 +18,7 @@ use crate::machine::Machine;
 use crate::oracle::OracleExecutor;
 use crate::packing::Packing;
 use crate::parameter::Parameters;
-use crate::plan::{Plan, Tuning};
+use crate::plan::{Plan, Schedule, Tuning};
 use crate::tensor::Tensor;
 use crate::variant::Variant;
 
@@ -92,14 +93,34 @@ pub(crate) trait Executor: Send + Sync {
     fn has_second_output(&self) -> bool;
 
     /// Executors without kernels have nothing to plan.
-    fn forward(&self, call: &Call, plan: Plan) -> Result<Output, Error>;
+    fn forward(&self, call: &Call, plan: Plan, schedule: Schedule) -> Result<Output, Error>;
 
     /// What was measured and decided so far.
     fn tunings(&self) -> Vec<Tuning> {
         vec![]
     }
 
-    fn backward(&self, call: &BackwardCall, deterministic: bool) -> Result<Gradients, Error>;
+    fn backward(&self, call: &BackwardCall, deterministic: bool, schedule: Schedule) -> Result<Gradients, Error>;
+
+    /// A forward pass in linear time that begins with a state, or with none, and the state at its end.
+    fn state_forward(&self, _call: &Call, _initial: Option<&Tensor>) -> Result<(Output, Tensor), Error> {
+        no_states("this device has no states")
+    }
+
+    /// Its backward pass, given the gradient of the state at its end, and the gradient of that at its beginning.
+    fn state_backward(
+        &self,
+        _call: &BackwardCall,
+        _initial: &Tensor,
+        _state_grad: Option<&Tensor>,
+    ) -> Result<(Gradients, Tensor), Error> {
+        no_states("this device has no states")
+    }
+}
+
+/// What an executor without states answers.
+fn no_states<T>(reason: &str) -> Result<T, Error> {
+    Err(PlanError::NotLinear { reason: reason.to_owned() }.into())
 }
 
 /// An attention of one variant on one device, ready to run. Cheap to clone.
@@ -109,6 +130,7 @@ pub struct Attention {
     device: Device,
     scale: Option<f32>,
     plan: Plan,
+    schedule: Schedule,
     deterministic: bool,
     gradients: bool,
     packing: Option<Packing>,
@@ -136,6 +158,7 @@ impl Attention {
             device,
             scale: None,
             plan,
+            schedule: Schedule::Auto,
             deterministic: true,
             gradients: true,
             packing: None,
@@ -159,8 +182,8 @@ impl Attention {
     /// masks composed by `&`, `|` and `!`.
     pub fn mask(self, mask: &str) -> Result<Attention, Error> {
         let masked = Attention::new(&self.definition.with_mask(mask)?, &self.device)?;
-        let Attention { scale, plan, deterministic, gradients, packing, .. } = self;
-        Ok(Attention { scale, plan, deterministic, gradients, packing, ..masked })
+        let Attention { scale, plan, schedule, deterministic, gradients, packing, .. } = self;
+        Ok(Attention { scale, plan, schedule, deterministic, gradients, packing, ..masked })
     }
 
     /// The same attention of a packed batch: sequences of different lengths one after the other, without padding.
@@ -226,6 +249,27 @@ impl Attention {
         Attention { plan, ..self }
     }
 
+    /// Sets whether attention is computed pair by pair or in linear time; without it, in linear time wherever it can be. Both passes
+    /// of a call may differ in it. The oracle is always quadratic.
+    ///
+    /// ```
+    /// use attn_runtime::{Attention, DType, Device, Parameters, Schedule, Tensor};
+    ///
+    /// let variant = attn_dsl::compile_one("struct Linear { feature: |x| elu(x) + 1, activation: identity, mask: causal }")?;
+    /// let attention = Attention::new(&variant, &Device::Cpu)?;
+    /// let q = Tensor::from_f32(&[1, 1, 100, 8], (0..800).map(|i| (i as f32).sin()).collect())?;
+    /// let [linear, quadratic] = [Schedule::Linear, Schedule::Quadratic].map(|schedule| {
+    ///     attention.clone().schedule(schedule).forward(&q, &q, &q, &Parameters::new())
+    /// });
+    /// let (linear, quadratic) = (linear?.output.to_f32_vec()?, quadratic?.output.to_f32_vec()?);
+    /// assert!(linear.iter().zip(&quadratic).all(|(a, b)| (a - b).abs() < 1e-5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn schedule(self, schedule: Schedule) -> Attention {
+        Attention { schedule, ..self }
+    }
+
     /// Sets whether equal calls of [`Attention::backward`] give equal bits, as they do unless this is set to `false`: sums over keys
     /// may then be added in whatever order they come, where a schedule is faster so. Forward passes are always deterministic.
     #[must_use]
@@ -261,7 +305,7 @@ impl Attention {
     /// `h` is a multiple of `h_kv`; query head `i` reads head `i / (h / h_kv)` of k and v. Lengths may be 0. For sequences of different
     /// lengths see [`Attention::packed`].
     pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor, parameters: &Parameters) -> Result<Output, Error> {
-        self.executor.forward(&self.call([q, k, v], parameters)?, self.plan)
+        self.executor.forward(&self.call([q, k, v], parameters)?, self.plan, self.schedule)
     }
 
     /// Computes the gradients of a loss, given its gradient in the output and, if it uses the statistic, in the statistic.
@@ -288,7 +332,110 @@ impl Attention {
             (self.executor.saved_rows(), self.executor.has_second_output()),
             output,
         )?;
-        self.executor.backward(&call, self.deterministic)
+        self.executor.backward(&call, self.deterministic, self.schedule)
+    }
+
+    /// [`Attention::forward`] in linear time of tokens that follow others: what those leave is a state, and so is what is left for the
+    /// next. Returns the output and that state.
+    ///
+    /// A state is f32 `[b, h, d, dv]`, `sum_j w_j phi(k_j) v_j^T` over the keys `j` so far with `w` what the key adds to weights, and one
+    /// column more, `sum_j w_j phi(k_j)`, where the normalizer reads the sum. Without `initial` it is zero. Exponents are those of the
+    /// call's own positions, from 0: `initial` counts as if its keys had an exponent of 0 in all, and the state that is returned is
+    /// relative to the exponent of position `kv_len` (of the last entry of parameters that end there), so that it is the `initial` of a
+    /// call whose positions, and running sums of gates, begin anew.
+    ///
+    /// # Errors
+    /// When the variant has no linear-time schedule or its mask is not `causal`, the batch is packed, a tensor is empty, there are
+    /// more queries than keys, or the state's shape is another.
+    ///
+    /// ```
+    /// use attn_runtime::{Attention, Device, Parameters, Tensor};
+    ///
+    /// let variant = attn_dsl::compile_one("struct Linear { activation: identity, normalizer: none, mask: causal }")?;
+    /// let attention = Attention::new(&variant, &Device::Cpu)?;
+    /// let q = Tensor::from_f32(&[1, 1, 9, 4], (0..36).map(|i| (i as f32).sin()).collect())?;
+    /// let (first, rest, none) = (q.narrow(2, 0, 5)?, q.narrow(2, 5, 4)?, Parameters::new());
+    /// let (_, state) = attention.forward_with_state(&first, &first, &first, &none, None)?;
+    /// let (output, _) = attention.forward_with_state(&rest, &rest, &rest, &none, Some(&state))?;
+    ///
+    /// let whole = attention.forward(&q, &q, &q, &none)?.output.narrow(2, 5, 4)?;
+    /// let pairs = output.output.to_f32_vec()?.into_iter().zip(whole.to_f32_vec()?);
+    /// assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn forward_with_state(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        parameters: &Parameters,
+        initial: Option<&Tensor>,
+    ) -> Result<(Output, Tensor), Error> {
+        let call = self.call([q, k, v], parameters)?;
+        let initial = initial.map(|state| self.state(&call, "initial", state)).transpose()?;
+        self.has_states(&call)?;
+        self.executor.state_forward(&call, initial.as_ref())
+    }
+
+    /// The backward pass of [`Attention::forward_with_state`], with the `initial` that it had: zeros where it had none. Returns the
+    /// gradients, and that of `initial`. `state_grad` is the gradient of the state at the end, if the loss uses it.
+    ///
+    /// # Errors
+    /// As [`Attention::forward_with_state`], and where `state_grad` is given and an exponent reads a learnable parameter.
+    #[allow(clippy::too_many_arguments, reason = "the arguments of the forward pass and their gradients")]
+    pub fn backward_with_state(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        parameters: &Parameters,
+        initial: &Tensor,
+        output: &Output,
+        output_grad: &Tensor,
+        statistic_grad: Option<&Tensor>,
+        state_grad: Option<&Tensor>,
+    ) -> Result<(Gradients, Tensor), Error> {
+        let call = self.call([q, k, v], parameters)?;
+        let initial = self.state(&call, "initial", initial)?;
+        let state_grad = state_grad.map(|state| self.state(&call, "state_grad", state)).transpose()?;
+        self.has_states(&call)?;
+        let learnable = self.linear()?.learnable_exponent(&self.definition);
+        if let (Some(_), Some(name)) = (&state_grad, learnable) {
+            return no_states(&format!("the gradient of a final state does not reach `{name}`; mark it `const`"));
+        }
+        let call = BackwardCall::new(
+            &self.definition,
+            call,
+            self.device.location(),
+            output_grad,
+            (self.executor.has_statistic(), statistic_grad),
+            (self.executor.saved_rows(), self.executor.has_second_output()),
+            output,
+        )?;
+        self.executor.state_backward(&call, &initial, state_grad.as_ref())
+    }
+
+    fn linear(&self) -> Result<Linear, Error> {
+        Linear::of(&*lower(&self.definition)?).or_else(|why| no_states(&why.to_string()))
+    }
+
+    fn has_states(&self, call: &Call) -> Result<(), Error> {
+        if !self.linear()?.causal {
+            return no_states("states belong to a causal mask");
+        }
+        let problem = &call.problem;
+        if problem.packing.is_some() || [problem.q_len, problem.kv_len, problem.heads, problem.batch].contains(&0) {
+            return no_states("states belong to a batch that is neither packed nor empty");
+        }
+        if problem.q_len > problem.kv_len {
+            return no_states("with a state every query has a key");
+        }
+        Ok(())
+    }
+
+    fn state(&self, call: &Call, name: &str, state: &Tensor) -> Result<Tensor, Error> {
+        let shape = call.problem.state_shape(self.executor.has_statistic());
+        Ok(check_state(name, state, shape, self.device.location())?)
     }
 
     /// The scale that was set, if one was.

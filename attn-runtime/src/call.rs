@@ -110,6 +110,11 @@ impl Problem {
         [self.batch, self.heads, self.q_len, self.value_dim]
     }
 
+    /// The shape of a state: one more column where it has that of the normalizer.
+    pub(crate) fn state_shape(&self, has_normalizer: bool) -> [usize; 4] {
+        [self.batch, self.heads, self.head_dim, self.value_dim + usize::from(has_normalizer)]
+    }
+
     /// The shape of the statistic and of every saved row.
     pub(crate) fn row_shape(&self) -> [usize; 3] {
         [self.batch, self.heads, self.q_len]
@@ -334,6 +339,22 @@ fn check_row(name: &str, tensor: &Tensor, problem: &Problem, location: Location)
         check_extent(name, tensor, axis, axis_name, problem.row_shape()[axis], "that of q")?;
     }
     Ok(())
+}
+
+/// Checks a state: f32 `[b, h, d, dv]`, or a column more; returns it row by row.
+pub(crate) fn check_state(
+    name: &str,
+    tensor: &Tensor,
+    shape: [usize; 4],
+    location: Location,
+) -> Result<Tensor, ArgumentError> {
+    check_tensor(name, tensor, "b, h, d, dv", location)?;
+    check_dtype(name, tensor, DType::F32, "")?;
+    for (axis, axis_name) in ["b", "h", "d", "dv"].into_iter().enumerate() {
+        let why = if axis == 3 { "that of v, and one for a normalizer's sum" } else { "that of q" };
+        check_extent(name, tensor, axis, axis_name, shape[axis], why)?;
+    }
+    Ok(tensor.clone())
 }
 
 /// The declared type of a parameter, as the user wrote it: `f32[h, 32]`.

@@ -15,6 +15,7 @@ mod oracle;
 mod packing;
 mod parameter;
 mod plan;
+mod segments;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod tensor;
@@ -29,6 +30,6 @@ pub use call::ArgumentError;
 pub use device::Device;
 pub use error::Error;
 pub use parameter::{Parameter, ParameterElement, Parameters};
-pub use plan::{Plan, TimedPlan, Tuning};
+pub use plan::{Plan, Schedule, TimedPlan, Tuning};
 pub use tensor::{DType, Element, Location, Tensor, TensorError};
 pub use variant::Variant;

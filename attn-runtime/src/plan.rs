@@ -38,6 +38,20 @@ impl Plan {
     }
 }
 
+/// Whether attention is computed pair by pair, or in linear time where the weight of a pair is a product of what belongs to the
+/// query and what belongs to the key. Results are the same up to rounding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Schedule {
+    /// In linear time where the weight factorises and the schedule serves the call, else pair by pair.
+    #[default]
+    Auto,
+    /// Pair by pair: time grows with the product of the lengths.
+    Quadratic,
+    /// In linear time, or an error that says why not.
+    Linear,
+}
+
 /// What [`Plan::Autotune`] decided for a kind of calls.
 ///
 /// Displayed, it is a line that says so: `192x128 for softmax bf16 d64/64 q4096 kv4096 bh64, of 192x128 0.512 ms, 128x128 0.541 ms;

@@ -3,7 +3,7 @@
 //! Invariant: the same seed gives the same values on every machine.
 
 use attn_runtime::testing::{Arguments, Case, Random};
-use attn_runtime::{Tensor, TensorError};
+use attn_runtime::{DType, Tensor, TensorError};
 
 use crate::Definition;
 
@@ -31,6 +31,21 @@ pub fn arguments(definition: &Definition, case: &Case) -> Result<Arguments, Tens
     match definition.name.as_str() {
         // Decays: logarithms of factors below 1.
         "Retention" => replace("ln_gamma", &mut |random| -random.uniform(0.01, 0.2))?,
+        // Running sums of logarithms of gates, one for each key.
+        "GatedLinear" => {
+            let tokens = case.longest()[1].max(1);
+            let old = arguments.parameters.get("gates").map(|old| old.shape().to_vec()).unwrap_or_default();
+            let mut values = vec![];
+            for _ in 0..old[0] * old[1] {
+                let mut sum = 0.0;
+                values.extend((0..tokens).map(|_| {
+                    sum -= random.uniform(0.0, 0.3);
+                    sum
+                }));
+            }
+            let gates = Tensor::from_f64(DType::F32, &[old[0], old[1], tokens], &values)?;
+            arguments.parameters.insert("gates", gates);
+        }
         // Any length, also none and all.
         "PrefixLm" => replace("length", &mut |random| random.below(case.longest()[1] + 1) as f64)?,
         // More than some rows have, and fewer than most.

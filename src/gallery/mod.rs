@@ -8,6 +8,7 @@
 #[cfg(feature = "testing")]
 pub(crate) mod arguments;
 mod elementwise;
+mod linear;
 mod masks;
 mod normalized;
 mod position;
@@ -16,6 +17,7 @@ mod scores;
 mod softmax;
 
 pub use elementwise::*;
+pub use linear::*;
 pub use masks::*;
 pub use normalized::*;
 pub use position::*;
@@ -100,6 +102,14 @@ static ENTRIES: &[Entry] = &[
         "Jumper et al., Highly Accurate Protein Structure Prediction with AlphaFold, 2021",
     ),
     entry::<Retention>("retention", "Sun et al., Retentive Network: A Successor to Transformer, 2023"),
+    entry::<LinearElu>(
+        "linear-elu",
+        "Katharopoulos et al., Transformers are RNNs: Fast Autoregressive Transformers with Linear Attention, 2020",
+    ),
+    entry::<GatedLinear>(
+        "gated-linear",
+        "Dao & Gu, Transformers are SSMs (Mamba-2), 2024; Yang et al., Gated Linear Attention Transformers, 2024 (scalar gates)",
+    ),
     entry::<SlidingWindow>("sliding-window", "Beltagy et al., Longformer, 2020; Jiang et al., Mistral 7B, 2023"),
     entry::<PrefixLm>("prefix-lm", "Raffel et al., Exploring the Limits of Transfer Learning (T5), 2020"),
     entry::<Document>("document", "Krell et al., Efficient Sequence Packing without Cross-contamination, 2021"),

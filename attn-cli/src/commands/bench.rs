@@ -21,7 +21,7 @@ use self::cases::{Shape, Workload, shapes};
 use self::measure::{Errors, Inputs};
 use self::report::{Report, Row};
 use crate::Verdict;
-use crate::device::{DeviceName, gpu};
+use crate::device::{DeviceName, ScheduleName, gpu};
 use crate::variant::with_mask;
 
 #[derive(clap::Args)]
@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// fastest with ATTN_AUTOTUNE=1
     #[arg(long, value_name = "N", conflicts_with = "memory")]
     plan: Option<usize>,
+    /// The schedule of variants whose weights factorise: quadratic or linear; linear if not given
+    #[arg(long, value_name = "NAME", conflicts_with = "memory")]
+    schedule: Option<ScheduleName>,
     /// Backward passes that add sums over keys in any order, where a schedule is faster so: equal calls need not give equal bits
     #[arg(long)]
     nondeterministic: bool,
@@ -92,7 +95,9 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
         for (workload, passes) in wanted {
             // One for all shapes: what it compiled serves every length.
             let prepare = || {
-                let attention = Attention::new(&workload.definition()?, &device)?.deterministic(!args.nondeterministic);
+                let attention = Attention::new(&workload.definition()?, &device)?
+                    .deterministic(!args.nondeterministic)
+                    .schedule(ScheduleName::schedule(args.schedule));
                 Ok(match args.plan {
                     Some(number) => attention.plan(Plan::Choice(number)),
                     None => attention,

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use attn_dsl::cuda::{self, Kernel};
-use attn_dsl::lower::lower;
-use attn_dsl::plan::{Shape, Target};
+use attn_dsl::cuda::{self, Kernel, KernelKind};
+use attn_dsl::lower::{Linear, lower};
+use attn_dsl::plan::{Shape, Target, linear_fits};
 use clap::ValueEnum;
 
 use super::table;
 use crate::Verdict;
-use crate::device::ElementName;
+use crate::device::{ElementName, ScheduleName};
 use crate::variant::VariantArgs;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,6 +65,9 @@ pub(crate) struct Args {
     /// Kernels of packed batches: sequences of different lengths one after the other, without padding
     #[arg(long)]
     packed: bool,
+    /// The kernels of a schedule: quadratic or linear; linear where the weights factorise if not given
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<ScheduleName>,
     /// The plan of the forward pass by its number, 0 if not given; `list` prints the plans there are
     #[arg(long, value_name = "N|list")]
     plan: Option<PlanName>,
@@ -82,7 +85,22 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
     let shape = Shape::new(args.dtype.element(), args.head_dim, args.value_dim.unwrap_or(args.head_dim))?;
     let shape = if args.packed { shape.packed() } else { shape };
     let lowered = lower(&definition).with_context(|| format!("`{}` cannot be computed", definition.name))?;
+    let linear = match args.schedule {
+        Some(ScheduleName::Quadratic) => false,
+        Some(ScheduleName::Linear) => true,
+        None => {
+            let fits = |linear: &Linear| {
+                args.pass == Pass::Forward || cuda::linear_backward_fits(&lowered, linear, shape).is_ok()
+            };
+            args.plan.is_none() && linear_fits(shape).is_ok() && Linear::of(&lowered).is_ok_and(|linear| fits(&linear))
+        }
+    };
+    if linear && args.plan.is_some() {
+        bail!("the linear-time schedule has one plan: leave --plan out");
+    }
     let kernels = match (args.pass, args.plan) {
+        (Pass::Forward, _) if linear => cuda::linear_forward(&lowered, shape, target)?,
+        (Pass::Backward, None) if linear => cuda::linear_backward(&lowered, shape, target)?,
         (Pass::Forward, None) => {
             let mut kernels = cuda::forward(&lowered, shape, target)?;
             kernels.extend(cuda::second_output(&lowered, shape, target)?);
@@ -102,7 +120,14 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
         (Pass::Backward, None) => cuda::backward(&lowered, shape, target, !args.nondeterministic)?,
         (Pass::Backward, Some(_)) => bail!("the backward pass has one plan: leave --plan out"),
     };
-    let mut files: Vec<SourceFile> = kernels.into_iter().map(SourceFile::from).collect();
+    let mut files: Vec<SourceFile> = vec![];
+    if !linear {
+        let chains = args.pass == Pass::Backward;
+        let features = cuda::features(&lowered, shape, target).into_iter();
+        let of_pass = |kernel: &Kernel| chains || matches!(kernel.kind, KernelKind::Feature(_));
+        files.extend(features.filter(of_pass).map(SourceFile::from));
+    }
+    files.extend(kernels.into_iter().map(SourceFile::from));
     if args.pass == Pass::Backward && !lowered.backward.parameters.is_empty() {
         files.push(reduce());
     }

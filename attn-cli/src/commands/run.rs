@@ -14,7 +14,7 @@ use attn::{Attention, Definition, Device, Parameters, Tensor};
 
 use super::table;
 use crate::Verdict;
-use crate::device::{DeviceArgs, timelines};
+use crate::device::{DeviceArgs, ScheduleName, timelines};
 use crate::tensors;
 use crate::variant::VariantArgs;
 
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// With --device sim: where the timeline of every kernel goes, also if one fails; `-` is standard error
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Whether attention is computed pair by pair or in linear time; linear where the weights factorise if not given
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<ScheduleName>,
     /// The factor of q . k; 1 / sqrt(d) if not given
     #[arg(long)]
     scale: Option<f32>,
@@ -78,7 +81,7 @@ fn write_timelines(file: &Path, text: &str) -> Result<()> {
 
 /// The results by name, in the memory of the host.
 fn compute(args: &Args, definition: &Definition, device: &Device) -> Result<Vec<(String, Tensor)>> {
-    let mut attention = Attention::new(definition, device)?;
+    let mut attention = Attention::new(definition, device)?.schedule(ScheduleName::schedule(args.schedule));
     if let Some(scale) = args.scale {
         attention = attention.scale(scale)?;
     }

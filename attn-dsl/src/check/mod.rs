@@ -6,6 +6,7 @@
 //! Invariants of what comes out: see [`crate::definition`].
 
 mod expression;
+mod feature;
 mod gradient;
 mod keep;
 mod mask;
@@ -38,6 +39,7 @@ enum Place {
     Keep,
     Post,
     Mask,
+    Feature,
 }
 
 impl Place {
@@ -49,6 +51,7 @@ impl Place {
             Place::TopK | Place::Keep => "keep",
             Place::Post => "post",
             Place::Mask => "mask",
+            Place::Feature => "feature",
         }
     }
 
@@ -59,6 +62,7 @@ impl Place {
             Place::Post => "|p, b, h, q, kv|",
             Place::Keep => "|s, max, p, b, h, q, kv|",
             Place::Mask => "|b, h, q, kv|",
+            Place::Feature => "|x|",
             Place::Normalizer | Place::Alpha | Place::TopK => "",
         }
     }
@@ -74,6 +78,7 @@ impl Place {
         match self {
             Place::Score | Place::Activation | Place::Post => &PAIR,
             Place::Mask => &PAIR[1..],
+            Place::Feature => &[("x", None)],
             // a condition on what is kept takes its arguments by name: see `keep`
             Place::Keep | Place::Normalizer | Place::Alpha | Place::TopK => &[],
         }
@@ -128,6 +133,7 @@ pub(crate) fn check(variant: &Variant, problems: &mut Problems) -> Option<Defini
     };
     let keep = checker.keep(variant.keep.as_ref());
     let post = checker.post(variant.post.as_ref());
+    let features = checker.features(variant);
     let Checker { graph, parameters, sizes, spans, .. } = checker;
     if problems.len() > before {
         return None;
@@ -146,6 +152,7 @@ pub(crate) fn check(variant: &Variant, problems: &mut Problems) -> Option<Defini
         keep: keep?,
         post: post?,
         mask: mask?,
+        features: features?,
     };
     match lower(&definition) {
         Ok(_) => Some(definition),
@@ -180,7 +187,7 @@ impl Checker<'_> {
     /// `s`, as a score and an activation see it; `p` of a map after normalization.
     fn s(&mut self) -> NodeId {
         match self.place {
-            Place::Activation => return self.graph.input(Input::Score),
+            Place::Activation | Place::Feature => return self.graph.input(Input::Score),
             Place::Post => return self.graph.input(Input::Probability),
             _ => {}
         }

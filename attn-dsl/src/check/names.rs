@@ -51,6 +51,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     unary!("erf", Erf),
     Function { name: "silu", signature: Signature::Float, build: |g, a| silu(g, a[0]) },
     Function { name: "gelu", signature: Signature::Float, build: |g, a| gelu(g, a[0]) },
+    Function { name: "elu", signature: Signature::Float, build: |g, a| elu(g, a[0]) },
     Function { name: "elu_plus_one", signature: Signature::Float, build: |g, a| elu_plus_one(g, a[0]) },
     unary!("sin", Sin),
     unary!("cos", Cos),
@@ -95,9 +96,10 @@ pub(super) const INDICES: &[(&str, Input)] =
 pub(super) fn is_reserved(name: &str) -> bool {
     let inputs = INPUTS.iter().chain(ROW_INPUTS).chain(INDICES).map(|(name, _)| *name);
     let functions = FUNCTIONS.iter().map(|function| function.name);
-    let others = ["s", "score", "activation", "normalizer", "keep", "post", "mask", "none", "softmax", "identity"];
-    let rows = ["sparsemax", "entmax15", "entmax", "top_k", "ties"];
-    inputs.chain(functions).chain(MASKS.iter().copied()).chain(others).chain(rows).any(|reserved| reserved == name)
+    let fields = ["score", "activation", "normalizer", "keep", "post", "mask", "feature", "feature_q", "feature_k"];
+    let others = ["s", "none", "softmax", "identity", "sparsemax", "entmax15", "entmax", "top_k", "ties"];
+    let names = inputs.chain(functions).chain(MASKS.iter().copied()).chain(fields).chain(others);
+    names.into_iter().any(|reserved| reserved == name)
 }
 
 /// A function by name.
@@ -151,6 +153,14 @@ fn gelu(g: &mut Graph, x: NodeId) -> NodeId {
     let half = g.float(0.5);
     let half = g.product(half, x);
     g.product(half, sum)
+}
+
+fn elu(g: &mut Graph, x: NodeId) -> NodeId {
+    let (zero, one) = (g.float(0.0), g.float(1.0));
+    let condition = g.compare(crate::ir::Compare::Gt, x, zero);
+    let exponential = g.unary(Unary::Exp, x);
+    let otherwise = g.difference(exponential, one);
+    g.select(condition, x, otherwise)
 }
 
 fn elu_plus_one(g: &mut Graph, x: NodeId) -> NodeId {

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use crate::definition::Definition;
 use crate::ir::{ParameterId, Reduction, Type};
-use crate::lower::SavedRow;
+use crate::lower::{SavedRow, Side};
 
 /// A tensor `[b, h, rows, d]`: address, then the strides of b, h and rows in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +93,12 @@ pub enum Length {
     MaxSeqlenQ,
     /// The keys of the longest one.
     MaxSeqlenKv,
+    /// The segments of a head, each walked by a block.
+    Segments,
+    /// The chunks of a segment.
+    SegmentChunks,
+    /// The segments that the columns of rows were summed in.
+    ColumnSegments,
     /// A named length of the definition.
     Size(u32),
 }
@@ -127,6 +133,16 @@ pub enum Argument {
     QueryGradTurns,
     /// f32 gradient of a dense parameter: address, then four 64-bit strides of b, h, q, kv (0 where it broadcasts).
     DenseGrad(ParameterId),
+    /// f32 states of segments, in an order of their own: an address.
+    States,
+    /// f32 exponents that states are relative to, in log2 units: an address.
+    StateExponents,
+    /// f32 `[b, h, d, dv]`, or a column more: the state to begin with, or null: an address.
+    StateIn,
+    /// The same of the state at the end, or null: an address.
+    StateOut,
+    /// f32 `[b, h, n]`: the sums of gradients times products of each query or key: an address.
+    ProductSums(Side),
     /// An address of 4 bytes that are 0 before and after each launch: how many tiles the blocks have taken.
     WorksTaken,
     /// i32 `[sequences + 1]`: the queries before each sequence of a packed batch, then all: an address.
@@ -153,6 +169,11 @@ impl Argument {
             | Argument::RowPartial(_)
             | Argument::QueryGradSums(_)
             | Argument::QueryGradTurns
+            | Argument::States
+            | Argument::StateExponents
+            | Argument::StateIn
+            | Argument::StateOut
+            | Argument::ProductSums(_)
             | Argument::WorksTaken
             | Argument::CuSeqlensQ
             | Argument::CuSeqlensKv => 8,
@@ -228,6 +249,14 @@ pub(crate) fn declare(
             Argument::QueryGradTurns => {
                 line("int* dq_turns   /* which tile of keys adds next to a tile of dq */".to_owned())
             }
+            Argument::States => line("float* states   /* of segments */".to_owned()),
+            Argument::StateExponents => {
+                line("float* state_exponents   /* that states are relative to, log2 units */".to_owned())
+            }
+            Argument::StateIn => line("const float* state_in   /* or null */".to_owned()),
+            Argument::StateOut => line("float* state_out   /* or null */".to_owned()),
+            Argument::ProductSums(Side::Query) => line("float* query_sums".to_owned()),
+            Argument::ProductSums(Side::Key) => line("float* key_sums".to_owned()),
             Argument::WorksTaken => {
                 line("u32* works_taken   /* tiles that blocks have taken; 0 before and after */".to_owned())
             }
@@ -252,6 +281,9 @@ pub(crate) fn declare(
                 Length::TotalQueries => "int total_q   /* queries of all sequences */".to_owned(),
                 Length::MaxSeqlenQ => "int max_seqlen_q   /* queries of the longest sequence */".to_owned(),
                 Length::MaxSeqlenKv => "int max_seqlen_kv   /* keys of the longest sequence */".to_owned(),
+                Length::Segments => "int segments".to_owned(),
+                Length::SegmentChunks => "int segment_chunks   /* chunks of a segment */".to_owned(),
+                Length::ColumnSegments => "int column_segments".to_owned(),
                 Length::Size(id) => format!("int size_{}", size_names[*id as usize]),
             }),
             Argument::Scale => line("float scale".to_owned()),

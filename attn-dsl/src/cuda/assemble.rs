@@ -7,7 +7,7 @@ use minijinja::{Value, context};
 
 use super::arguments::{Argument, Length, declare};
 use super::mask::MaskBounds;
-use super::names::{Names, comment};
+use super::names::Names;
 use super::packed;
 use super::relative::{self, Relatives};
 use super::render::render;
@@ -16,7 +16,7 @@ use super::values::{Place, Values, function};
 use super::{Kernel, KernelKind};
 use crate::definition::Definition;
 use crate::ir::{Graph, Input, NodeId, Op, ParameterId, RANGE_ELEMENTS, SizeId};
-use crate::lower::{Class, Lowered, RowPass};
+use crate::lower::{Class, Lowered};
 use crate::plan::{ElementType, HopperBackwardTiles, HopperTiles, Pass, Shape, Target, Tiles};
 
 /// A variant on its way to source: its graph (which grows), its bounds and its names.
@@ -79,6 +79,15 @@ impl<'a> Variant<'a> {
             "kv_len",
             "head_group",
             "works_taken",
+            "states",
+            "state_exponents",
+            "state_in",
+            "state_out",
+            "query_sums",
+            "key_sums",
+            "segments",
+            "segment_chunks",
+            "column_segments",
             "scale",
         ]);
         packed::prepare(shape, &mut graph, &mut names);
@@ -278,11 +287,7 @@ impl<'a> Variant<'a> {
         text.push_str(&values.loader(Place::Tile));
         text.push_str(&self.bounds.functions(values));
         if values.reads(Input::LiveKeys) && !self.counts_live_keys() {
-            text.push_str(&function(
-                "int live_key_count(const Arguments& arguments, const Tile& tile, int q)",
-                &["const Range range = live_keys_of(arguments, tile, q, q + 1);".to_owned()],
-                &format!("max(0, min(range.end, {}.kv_len) - max(range.begin, 0))", values.lengths_of()),
-            ));
+            text.push_str(&self.live_key_count(values));
         }
         text.push_str(&values.loader(Place::Query));
         text.push_str(&values.loader(Place::Key));
@@ -294,6 +299,15 @@ impl<'a> Variant<'a> {
         }
         text.push_str(functions);
         text
+    }
+
+    /// The function that counts the live keys of a row by the mask's bounds.
+    pub(crate) fn live_key_count(&self, values: &Values<'_>) -> String {
+        function(
+            "int live_key_count(const Arguments& arguments, const Tile& tile, int q)",
+            &["const Range range = live_keys_of(arguments, tile, q, q + 1);".to_owned()],
+            &format!("max(0, min(range.end, {}.kv_len) - max(range.begin, 0))", values.lengths_of()),
+        )
     }
 
     /// Constants of the tiles of a pass.
@@ -340,7 +354,8 @@ impl<'a> Variant<'a> {
         let float = self.precise();
         let tiles = if let Machinery::Portable(tiles) = machinery { Some(tiles) } else { None };
         let keys_first = template == "backward_kv" && !self.exact.is_empty();
-        let is_hopper = !matches!(machinery, Machinery::Plain | Machinery::Portable(_));
+        let is_linear = matches!(machinery, Machinery::Linear);
+        let is_hopper = !matches!(machinery, Machinery::Plain | Machinery::Portable(_) | Machinery::Linear);
         let flags = context! {
             log2_approx => needs("log2_approx(") || (needs("softplus(") && !float),
             reciprocal_approx => needs("reciprocal_approx(") || (needs("sigmoid(") && !float),
@@ -353,22 +368,23 @@ impl<'a> Variant<'a> {
             clamp_index => needs("clamp_index(") || needs("extremes_of(") || needs("extremes_in("),
             extremes_of => needs("extremes_of("),
             extremes_in => needs("extremes_in("),
-            load_shared_float => needs("load_shared_float(") || (float && tiles.is_some()),
-            load_shared_floats => needs("load_shared_floats(") || (float && tiles.is_some()),
+            load_shared_float => needs("load_shared_float(") || (float && (is_linear || tiles.is_some())),
+            load_shared_floats => needs("load_shared_floats(") || (float && (is_linear || tiles.is_some())),
             load_shared_int => needs("load_shared_int("),
             load_shared_ints => needs("load_shared_ints("),
             store_shared => needs("store_shared("),
-            to_float => needs("to_float("),
+            to_float => needs("to_float(") || (is_linear && !float),
             quad_max => needs("quad_max("),
             quad_sum => needs("quad_sum("),
             quad_any => needs("quad_any("),
             warp_sum => needs("warp_sum("),
             uniform => needs("uniform("),
             forget => needs("forget("),
-            pack => needs("pack(") || is_hopper || (tiles.is_some() && !float),
+            pack => needs("pack(") || is_hopper || ((is_linear || tiles.is_some()) && !float),
             share_fragment => needs("share_fragment("),
             load_matrix => needs("load_matrix_x4("),
             group_barrier => needs("group_barrier("),
+            depth_fragments => is_linear,
             Partial => needs("Partial{}"),
             find_tile => needs("find_tile<"),
             Array => needs("Array<"),
@@ -387,7 +403,7 @@ impl<'a> Variant<'a> {
             Machinery::HopperBackward(tiles, _) => (tiles.block_q, vec![head_columns, value_columns], tiles.dq_columns),
             Machinery::HopperGradient([tile, result]) => (tile, vec![result], 0),
             Machinery::HopperRows(tile) => (tile, vec![], 0),
-            Machinery::Plain | Machinery::Portable(_) => (0, vec![], 0),
+            Machinery::Plain | Machinery::Portable(_) | Machinery::Linear => (0, vec![], 0),
         };
         machine = context! {
             needs => flags,
@@ -408,7 +424,7 @@ impl<'a> Variant<'a> {
         let writes_maps = needs("write_map(");
         let mut text = self.head(summary);
         text.push_str(&render("prelude_common", &machine));
-        if tiled {
+        if tiled || is_linear {
             text.push_str(&render(if float { "prelude_float" } else { "prelude_half" }, &machine));
         }
         if is_hopper {
@@ -435,49 +451,6 @@ impl<'a> Variant<'a> {
         text.push_str(&body);
         text
     }
-
-    /// What the head says of row passes.
-    fn row_lines(&self) -> Vec<String> {
-        let passes = self.lowered.row_passes.iter().enumerate();
-        passes
-            .map(|(number, pass)| match pass {
-                RowPass::Entmax { .. } => format!(
-                    "Row pass {number}: the greatest score g_i and the t_i with sum_j max((alpha - 1) (s_ij - g_i) - t_i, 0)^(1 / (alpha - 1)) = 1."
-                ),
-                RowPass::TopK { .. } => format!("Row pass {number}: the k-th greatest score of each row, and the last key kept of its equals."),
-                RowPass::Weights(program) => format!("Row pass {number}: what {} weights of all keys add up to.", match program.class {
-                    Class::ShiftedExponential => "exponential",
-                    Class::Streaming | Class::Elementwise => "streaming",
-                }),
-            })
-            .collect()
-    }
-
-    fn head(&self, summary: &str) -> String {
-        let mut text = String::new();
-        let mut line = |content: &str| {
-            writeln!(text, "// {}", comment(content).trim_end()).expect("writing to a string");
-        };
-        line(&format!("{}, {}, {}: {summary}. Written by attn from:", self.definition().name, self.shape, self.target));
-        line("");
-        self.definition().text.lines().for_each(|of_user| line(&format!("    {of_user}")));
-        line("");
-        line("Per batch and head, s_ij = score(scale * q_i . k_j), w_ij = activation(s_ij) and 0 where masked,");
-        line("z_i = normalizer(reductions of w_i), O_i = sum_j w_ij / z_i v_j.");
-        self.row_lines().iter().for_each(|of_rows| line(of_rows));
-        line(match self.lowered.class {
-            Class::Elementwise => {
-                "Class: elementwise. A weight depends on its pair alone; nothing is saved for the backward pass."
-            }
-            Class::Streaming => {
-                "Class: streaming. Reductions of the weights accumulate while keys stream by; O is divided at the end."
-            }
-            Class::ShiftedExponential => {
-                "Class: shifted exponential. Weights are 2^(t - m), m the running maximum of t = log2(e) s, so that nothing overflows."
-            }
-        });
-        text
-    }
 }
 
 /// What of the machinery a kernel is built on.
@@ -485,6 +458,8 @@ impl<'a> Variant<'a> {
 pub(crate) enum Machinery<'a> {
     /// Nothing but the common primitives.
     Plain,
+    /// Matrix fragments and chunks of its own.
+    Linear,
     /// Tiles of the portable schedule.
     Portable(&'a Tiles),
     /// Tiles of the Hopper schedule.

@@ -90,7 +90,7 @@ fn describe_instead(variant: &Variant<'_>, pass: Pass, planned: &Tiles, why: &st
     summary
 }
 
-fn delta(variant: &Variant<'_>) -> Kernel {
+pub(super) fn delta(variant: &Variant<'_>) -> Kernel {
     let class = variant.lowered.class;
     let mut members = vec![Argument::Tensor(TensorRole::Output), Argument::Tensor(TensorRole::OutputGrad)];
     members.push(Argument::Rows(RowArray::Delta));

@@ -33,10 +33,14 @@ mod backward_hopper;
 mod diagonals;
 mod expression;
 mod extremes;
+mod feature;
 mod forward;
 mod gradient_hopper;
 mod gradients;
+mod head;
 mod hopper;
+mod linear;
+mod linear_parameters;
 mod mask;
 mod names;
 mod packed;
@@ -54,11 +58,13 @@ mod values;
 
 pub use arguments::{Argument, Length, RowArray, TensorRole};
 pub use extremes::EXTREMES_BLOCK;
+pub use feature::{FEATURE_THREADS, features};
 pub use gradients::{GradientKind, gradient_kind, sums_by_position};
+pub use linear::{GROUP_SUM_THREADS, LinearSum, group_sum, linear_backward, linear_backward_fits, linear_forward};
 pub use reduce::{PartialSums, REDUCE_THREADS, Reduction, reduce_source};
 
 use crate::ir::ParameterId;
-use crate::lower::Lowered;
+use crate::lower::{Lowered, Side};
 use crate::plan::{Pass, PlanError, Shape, Target, Tiles};
 
 /// What a kernel computes.
@@ -86,6 +92,22 @@ pub enum KernelKind {
     Table(ParameterId),
     /// The gradient of a dense parameter.
     Dense(ParameterId),
+    /// q or k, mapped: before all others.
+    Feature(Side),
+    /// Gradients in q or k from those in their mapped elements: behind all others.
+    FeatureGrad(Side),
+    /// The state of each segment of columns of a linear-time sum.
+    LinearState(LinearSum),
+    /// The states before each segment.
+    LinearPrefix(LinearSum),
+    /// The sum, chunk by chunk.
+    LinearWalk(LinearSum),
+    /// What queries or keys add to gradients of parameters, one partial sum each.
+    LinearGradients(Side),
+    /// The gradient of a table, one sum an entry of a batch and head.
+    LinearTable(ParameterId),
+    /// Sums over the query heads of a group.
+    GroupSum,
 }
 
 /// A kernel's source and all that a launch needs to know.

@@ -59,6 +59,17 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("extremes", include_str!("templates/extremes.cu")),
     ("live_keys", include_str!("templates/live_keys.cu")),
     ("table", include_str!("templates/table.cu")),
+    ("feature", include_str!("templates/feature.cu")),
+    ("group_sum", include_str!("templates/group_sum.cu")),
+    ("linear_tiles", include_str!("templates/linear_tiles.cu")),
+    ("linear_common", include_str!("templates/linear_common.cu")),
+    ("linear_positions", include_str!("templates/linear_positions.cu")),
+    ("linear_columns", include_str!("templates/linear_columns.cu")),
+    ("linear_update", include_str!("templates/linear_update.cu")),
+    ("linear_state", include_str!("templates/linear_state.cu")),
+    ("linear_prefix", include_str!("templates/linear_prefix.cu")),
+    ("linear_walk", include_str!("templates/linear_walk.cu")),
+    ("linear_parameters", include_str!("templates/linear_parameters.cu")),
     ("dense", include_str!("templates/dense.cu")),
 ];
 

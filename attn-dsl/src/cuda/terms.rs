@@ -7,6 +7,7 @@
 
 use super::forward::is_positive;
 use crate::ir::{Affine, Binary, Graph, Input, NodeId, Op, Type, Unary};
+use crate::lower::parts;
 use crate::simplify::simplify;
 
 /// The largest expression, written out as a tree, that is taken apart.
@@ -88,33 +89,6 @@ fn positions(graph: &mut Graph, row: &[(NodeId, NodeId)], key: &[(NodeId, NodeId
     let [(of_row, a), (of_key, b)] = found[..] else { return None };
     let negative = graph.unary(Unary::Neg, b);
     (simplify(graph, a) == simplify(graph, negative)).then_some([of_row, of_key])
-}
-
-/// What `factor * id` is the sum of, for an `id` that varies with the pair.
-fn parts(graph: &mut Graph, id: NodeId, factor: NodeId) -> Option<Vec<(NodeId, NodeId)>> {
-    match *graph.op(id) {
-        Op::Binary(Binary::Add, a, b) => Some(vec![(a, factor), (b, factor)]),
-        Op::Binary(Binary::Sub, a, b) => {
-            let negative = graph.unary(Unary::Neg, factor);
-            Some(vec![(a, factor), (b, negative)])
-        }
-        Op::Unary(Unary::Neg, a) => Some(vec![(a, graph.unary(Unary::Neg, factor))]),
-        Op::Binary(Binary::Mul, a, b) if graph.rate(b).is_tile() => Some(vec![(a, graph.product(factor, b))]),
-        Op::Binary(Binary::Mul, a, b) if graph.rate(a).is_tile() => Some(vec![(b, graph.product(factor, a))]),
-        Op::Binary(Binary::Div, a, b) if graph.rate(b).is_tile() => Some(vec![(a, graph.quotient(factor, b))]),
-        // simplification has split what it knows to be exact: of other integers only what has no parameter, which could be large
-        Op::Cast(Type::Float, a) if !graph.any(a, |op| matches!(op, Op::Parameter { .. })) => {
-            let op = graph.op(a).clone();
-            let is_linear = match op {
-                Op::Binary(Binary::Add | Binary::Sub, ..) | Op::Unary(Unary::Neg, _) => true,
-                Op::Binary(Binary::Mul, a, b) => graph.rate(a).is_tile() || graph.rate(b).is_tile(),
-                _ => false,
-            };
-            let operands: Vec<NodeId> = op.operands().iter().map(|&a| graph.cast(Type::Float, a)).collect();
-            is_linear.then(|| vec![(graph.add(op.with_operands(&operands)), factor)])
-        }
-        _ => None,
-    }
 }
 
 /// The simplified sum of some terms; `None` where it is 0.

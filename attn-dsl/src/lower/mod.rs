@@ -33,11 +33,14 @@
 mod backward;
 mod bounds;
 mod error;
+mod feature;
 mod forward;
+mod linear;
 mod live;
 mod print;
 mod rows;
 mod shift;
+mod sum;
 
 use std::collections::BTreeSet;
 
@@ -50,6 +53,10 @@ use crate::simplify::simplify;
 #[cfg(feature = "cuda")]
 pub(crate) use bounds::{Bound, Bounds};
 pub use error::LowerError;
+pub use feature::Feature;
+pub use linear::{FactorGradient, Linear, NotLinear, Side};
+#[cfg(feature = "cuda")]
+pub(crate) use sum::parts;
 
 /// In the order in which gradients through them are taken.
 const REDUCTIONS: [Reduction; 3] = [Reduction::Sum, Reduction::SumSquares, Reduction::Max];
@@ -256,6 +263,8 @@ pub struct Lowered {
     /// What decides by a pair's score whether it has a weight at all, though its gradient does not vanish there: expressions whose
     /// value must have the same bits in every pass.
     pub decisions: Vec<NodeId>,
+    /// The feature maps of q and of k: products are of mapped elements, and gradients of q and k pass through them.
+    pub features: [Option<Feature>; 2],
 }
 
 impl Lowered {
@@ -327,6 +336,7 @@ pub fn lower(definition: &Definition) -> Result<Lowered, LowerError> {
         second_output,
         backward,
         decisions: rows.decisions,
+        features: definition.features.map(|map| map.map(|map| Feature::of(definition, map))),
     })
 }
 

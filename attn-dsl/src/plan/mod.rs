@@ -11,10 +11,12 @@
 mod hopper;
 mod hopper_backward;
 mod hopper_rows;
+mod linear;
 mod portable;
 mod shape;
 mod target;
 
+pub use linear::{LinearTiles, linear_fits};
 pub use portable::{Pass, Tiles};
 pub use shape::{ElementType, Shape};
 pub use target::Target;
@@ -25,6 +27,7 @@ pub(crate) use hopper_backward::{
     hopper_gradient,
 };
 pub(crate) use hopper_rows::{Candidates, HopperRowTiles, hopper_rows};
+pub(crate) use linear::{LinearNeeds, linear_tiles};
 pub(crate) use portable::{TABLE_CHUNK, tiles};
 
 /// Why no kernel can be planned.
@@ -70,6 +73,12 @@ pub enum PlanError {
         target: Target,
         /// What the target has.
         available: usize,
+    },
+    /// The linear-time schedule was asked for, and there is none.
+    #[error("there is no linear-time schedule: {reason}; use the quadratic schedule")]
+    NotLinear {
+        /// Why.
+        reason: String,
     },
     /// A gradient that the kernels do not compute.
     #[error("the gradient of parameter `{parameter}` is not computed by the CUDA kernels: {reason}")]

@@ -40,6 +40,12 @@ pub struct Variant {
     pub post: Option<Expr>,
     /// `mask: ...`
     pub mask: Option<Expr>,
+    /// `feature: ...`
+    pub feature: Option<Expr>,
+    /// `feature_q: ...`
+    pub feature_q: Option<Expr>,
+    /// `feature_k: ...`
+    pub feature_k: Option<Expr>,
 }
 
 /// The element type of a parameter.

@@ -12,7 +12,8 @@ use super::ast::{Axis, AxisKind, Element, Expr, ExprKind, Name, Parameter, Varia
 use super::{Span, expression, items};
 use crate::diagnostics::{Code, Problem, Problems};
 
-const EXPRESSIONS: [&str; 6] = ["score", "activation", "normalizer", "keep", "post", "mask"];
+const EXPRESSIONS: [&str; 9] =
+    ["score", "activation", "normalizer", "keep", "post", "mask", "feature", "feature_q", "feature_k"];
 const PARAMETER_SHAPE: &str = "a parameter is `name: f32`, `name: f32[h]` or `const name: i32[b, kv]`; \
                                axes are `b`, `h`, `q`, `kv`, a number or the name of a length";
 
@@ -169,6 +170,9 @@ fn field(
             "normalizer" => variant.normalizer = Some(value),
             "keep" => variant.keep = Some(value),
             "post" => variant.post = Some(value),
+            "feature" => variant.feature = Some(value),
+            "feature_q" => variant.feature_q = Some(value),
+            "feature_k" => variant.feature_k = Some(value),
             _ => variant.mask = Some(value),
         }
         return;
@@ -190,6 +194,7 @@ pub(super) fn field_value(
         "normalizer" => "a normalizer is `none`, `softmax` or an expression, `normalizer: sum + 1`",
         "keep" => "what is kept is `keep: top_k(64)` or a condition, `keep: |s, max, p| s >= max - 5.0`",
         "post" => "a map after normalization is a closure, `post: |p| clamp(1.1 * p - 0.1, 0, 1)`",
+        "feature" | "feature_q" | "feature_k" => "a feature map is a closure, `feature: |x| elu_plus_one(x)`",
         _ => "a mask is made of names and closures, `mask: causal & (|b, h, q, kv| kv != 0)`",
     };
     let last = tokens.clone().into_iter().last();

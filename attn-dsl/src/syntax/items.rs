@@ -102,6 +102,9 @@ fn item(input: ParseStream, problems: &mut Problems) -> syn::Result<Variant> {
         keep: None,
         post: None,
         mask: None,
+        feature: None,
+        feature_q: None,
+        feature_k: None,
     };
     if input.peek(Token![<]) {
         problems.push(

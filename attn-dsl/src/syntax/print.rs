@@ -20,6 +20,9 @@ pub fn print(variant: &Variant) -> String {
     out.push_str(&visibility(&variant.visibility));
     let _ = write!(out, "struct {} {{", variant.name.text);
     let fields = [
+        ("feature", &variant.feature),
+        ("feature_q", &variant.feature_q),
+        ("feature_k", &variant.feature_k),
         ("score", &variant.score),
         ("activation", &variant.activation),
         ("normalizer", &variant.normalizer),

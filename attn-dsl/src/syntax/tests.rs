@@ -84,8 +84,9 @@ fn variant() -> impl Strategy<Value = Variant> {
     let visibility = select(&["", "pub", "pub(crate)", "pub(in crate::a)"][..])
         .prop_map(|text| syn::parse_str::<syn::Visibility>(text).expect("a visibility"));
     let field = || option::of(expression());
-    (docs(), visibility, vec(parameter, 0..3), field(), field(), field(), field(), field(), field()).prop_map(
-        |(docs, visibility, parameters, score, activation, normalizer, keep, post, mask)| Variant {
+    let fields = [(); 7].map(|()| field());
+    (docs(), visibility, vec(parameter, 0..3), fields).prop_map(
+        |(docs, visibility, parameters, [score, activation, normalizer, keep, post, mask, feature])| Variant {
             attributes: vec![],
             docs,
             visibility,
@@ -107,6 +108,9 @@ fn variant() -> impl Strategy<Value = Variant> {
             keep,
             post,
             mask,
+            feature_q: feature.clone(),
+            feature,
+            feature_k: None,
         },
     )
 }

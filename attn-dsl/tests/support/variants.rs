@@ -107,6 +107,7 @@ impl Builder {
             keep: None,
             post: None,
             mask: self.mask,
+            features: [None; 2],
         }
     }
 }

@@ -11,8 +11,10 @@ mod backward;
 mod context;
 mod evaluate;
 mod extremes;
+mod feature;
 mod forward;
 mod found;
+mod linear;
 mod mask;
 mod math;
 mod matrix;
@@ -22,17 +24,21 @@ mod rows;
 
 use std::sync::Arc;
 
-use attn_dsl::lower::{Class, Lowered};
+use attn_dsl::lower::{Class, Linear, Lowered, NotLinear};
+use attn_dsl::plan::PlanError;
 
+use self::feature::FeatureMaps;
 use self::forward::Programs;
+use self::linear::LinearPlan;
 use self::mask::MaskProgram;
 use self::parameter_gradient::GradientPlan;
 use self::program::Program;
 use crate::attention::{Executor, Gradients, Output};
-use crate::call::{BackwardCall, Call};
+use crate::call::{BackwardCall, Call, Problem};
 use crate::error::Error;
 use crate::packing;
-use crate::plan::Plan;
+use crate::plan::{Plan, Schedule};
+use crate::tensor::Tensor;
 
 /// Query rows of a tile.
 const ROWS: usize = 64;
@@ -53,6 +59,10 @@ pub(crate) struct CpuExecutor {
     grad_scale: Option<Program>,
     /// The gradients of parameters, and the product gradient of the query pass.
     gradient: GradientPlan,
+    /// Of elements of q and k.
+    features: FeatureMaps,
+    /// The weight in parts, or why it has none.
+    linear: Result<LinearPlan, NotLinear>,
 }
 
 impl CpuExecutor {
@@ -68,7 +78,27 @@ impl CpuExecutor {
             key_pass: program(&[backward.probability, backward.product_grad]),
             grad_scale: backward.product_grad_scale.map(|root| program(&[root])),
             gradient: GradientPlan::new(&lowered),
+            features: FeatureMaps::new(&lowered),
+            linear: Linear::of(&lowered).map(|linear| LinearPlan::new(&lowered, &linear)),
             lowered,
+        }
+    }
+}
+
+impl CpuExecutor {
+    /// What a call is computed with in linear time, if it is.
+    fn linear(&self, schedule: Schedule, problem: &Problem) -> Result<Option<&LinearPlan>, Error> {
+        let refused = |reason: String| Error::from(PlanError::NotLinear { reason });
+        let plan = match (&self.linear, problem.packing) {
+            (Err(why), _) => Err(refused(why.to_string())),
+            (Ok(_), Some(_)) => Err(refused("packed batches are computed by the quadratic schedule".to_owned())),
+            (Ok(plan), None) => Ok(plan),
+        };
+        let is_empty = [problem.q_len, problem.kv_len, problem.heads, problem.batch].contains(&0);
+        match schedule {
+            Schedule::Quadratic => Ok(None),
+            Schedule::Auto => Ok(plan.ok().filter(|_| !is_empty)),
+            Schedule::Linear => Ok(Some(plan?).filter(|_| !is_empty)),
         }
     }
 }
@@ -86,7 +116,11 @@ impl Executor for CpuExecutor {
         self.lowered.second_output.is_some()
     }
 
-    fn forward(&self, call: &Call, _plan: Plan) -> Result<Output, Error> {
+    fn forward(&self, call: &Call, _plan: Plan, schedule: Schedule) -> Result<Output, Error> {
+        let call = &self.features.call(call)?;
+        if let Some(plan) = self.linear(schedule, &call.problem)? {
+            return Ok(linear::forward(self, plan, call, None)?.0);
+        }
         match &call.packing {
             Some(packing) => {
                 packing::forward(&self.lowered.definition, call, packing, |own| forward::forward(self, own))
@@ -95,12 +129,35 @@ impl Executor for CpuExecutor {
         }
     }
 
-    fn backward(&self, call: &BackwardCall, _deterministic: bool) -> Result<Gradients, Error> {
-        match &call.call.packing {
-            Some(packing) => {
-                packing::backward(&self.lowered.definition, call, packing, |own| backward::backward(self, own))
-            }
-            None => backward::backward(self, call),
+    fn backward(&self, call: &BackwardCall, _deterministic: bool, schedule: Schedule) -> Result<Gradients, Error> {
+        let mapped = &self.features.backward_call(call)?;
+        if let Some(plan) = self.linear(schedule, &call.call.problem)? {
+            return self.features.chain(&call.call, linear::backward(self, plan, mapped, None, None)?.0);
         }
+        let gradients = match &mapped.call.packing {
+            Some(packing) => {
+                packing::backward(&self.lowered.definition, mapped, packing, |own| backward::backward(self, own))
+            }
+            None => backward::backward(self, mapped),
+        }?;
+        self.features.chain(&call.call, gradients)
+    }
+
+    fn state_forward(&self, call: &Call, initial: Option<&Tensor>) -> Result<(Output, Tensor), Error> {
+        let mapped = self.features.call(call)?;
+        let plan = self.linear.as_ref().map_err(|why| PlanError::NotLinear { reason: why.to_string() })?;
+        linear::forward(self, plan, &mapped, initial)
+    }
+
+    fn state_backward(
+        &self,
+        call: &BackwardCall,
+        initial: &Tensor,
+        state_grad: Option<&Tensor>,
+    ) -> Result<(Gradients, Tensor), Error> {
+        let mapped = self.features.backward_call(call)?;
+        let plan = self.linear.as_ref().map_err(|why| PlanError::NotLinear { reason: why.to_string() })?;
+        let (gradients, state) = linear::backward(self, plan, &mapped, Some(initial), state_grad)?;
+        Ok((self.features.chain(&call.call, gradients)?, state))
     }
 }

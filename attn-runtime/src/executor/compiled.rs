@@ -33,11 +33,15 @@ pub(super) struct Library {
     forward: Mutex<Kept>,
     second: Mutex<Kept>,
     backward: Mutex<Kept>,
+    linear_forward: Mutex<Kept>,
+    linear_backward: Mutex<Kept>,
+    features: Mutex<Kept>,
+    group_sum: Mutex<Kept>,
     reduce: OnceLock<Arc<dyn LoadedKernel>>,
     copy: OnceLock<Arc<dyn LoadedKernel>>,
 }
 
-fn shape_of(problem: &Problem) -> Result<Shape, Error> {
+pub(super) fn shape_of(problem: &Problem) -> Result<Shape, Error> {
     let element = match problem.dtype {
         DType::F16 => ElementType::F16,
         DType::BF16 => ElementType::Bf16,
@@ -55,6 +59,10 @@ impl Library {
             forward: Mutex::default(),
             second: Mutex::default(),
             backward: Mutex::default(),
+            linear_forward: Mutex::default(),
+            linear_backward: Mutex::default(),
+            features: Mutex::default(),
+            group_sum: Mutex::default(),
             reduce: OnceLock::new(),
             copy: OnceLock::new(),
         }
@@ -96,6 +104,30 @@ impl Library {
         let shape = shape_of(problem)?;
         let kernels = |target| Ok(generate::backward(&self.lowered, shape, target, deterministic)?);
         self.pass(&self.backward, (shape, usize::from(!deterministic)), kernels)
+    }
+
+    pub(super) fn linear_forward(&self, problem: &Problem) -> Result<Pass, Error> {
+        let shape = shape_of(problem)?;
+        let kernels = |target| Ok(generate::linear_forward(&self.lowered, shape, target)?);
+        self.pass(&self.linear_forward, (shape, 0), kernels)
+    }
+
+    pub(super) fn linear_backward(&self, problem: &Problem) -> Result<Pass, Error> {
+        let shape = shape_of(problem)?;
+        let kernels = |target| Ok(generate::linear_backward(&self.lowered, shape, target)?);
+        self.pass(&self.linear_backward, (shape, 0), kernels)
+    }
+
+    /// The kernels that map q and k, and those that chain gradients.
+    pub(super) fn features(&self, problem: &Problem) -> Result<Pass, Error> {
+        let shape = shape_of(problem)?;
+        self.pass(&self.features, (shape, 0), |target| Ok(generate::features(&self.lowered, shape, target)))
+    }
+
+    /// The kernel that adds up query heads of a group, alone.
+    pub(super) fn group_sum(&self, problem: &Problem) -> Result<Pass, Error> {
+        let shape = shape_of(problem)?;
+        self.pass(&self.group_sum, (shape, 0), |target| Ok(vec![generate::group_sum(&self.lowered, shape, target)]))
     }
 
     /// The lock is not held while kernels compile: a thread that waits for the others of its pool may take up another call of

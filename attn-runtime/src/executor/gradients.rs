@@ -54,7 +54,13 @@ impl KernelExecutor {
             let name = format!("gradient of {}", parameter.name);
             let kind = gradient_kind(parameter)?;
             let [batch, q_len, kv_len] = summed_extents(&call.problem, parameter);
+            let is_linear = kernels.iter().any(|compiled| matches!(compiled.source.kind, KernelKind::LinearWalk(_)));
             let of_pairs = match kind {
+                // by key, or one sum an entry
+                _ if is_linear => {
+                    let positions = if kind == GradientKind::Table { 1 } else { kv_len };
+                    written(&Argument::Partial(id)).then_some(positions)
+                }
                 GradientKind::Dense => None,
                 _ if !written(&Argument::Partial(id)) => {
                     let places = |block: usize| match packing.filter(|_| !sums_by_position(parameter)) {

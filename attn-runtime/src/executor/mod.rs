@@ -10,8 +10,10 @@ mod align;
 mod backward;
 mod compiled;
 mod extremes;
+mod feature;
 mod forward;
 mod gradients;
+mod linear;
 mod pack;
 mod tune;
 
@@ -19,7 +21,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use attn_dsl::cuda::{Argument, KernelKind, Length, TensorRole};
-use attn_dsl::lower::{Class, Lowered, SavedRow};
+use attn_dsl::lower::{Class, Linear, Lowered, NotLinear, SavedRow};
 
 use self::compiled::{Compiled, Library};
 use self::extremes::KnownExtremes;
@@ -30,7 +32,7 @@ use crate::call::{BackwardCall, Call, Problem};
 use crate::error::Error;
 use crate::machine::{DeviceMemory, KernelLaunch, Machine};
 use crate::packing::PackedLengths;
-use crate::plan::{Plan, Tuning};
+use crate::plan::{Plan, Schedule, Tuning};
 use crate::tensor::{DType, Tensor};
 
 /// Runs one lowered variant on one machine.
@@ -41,6 +43,8 @@ pub(crate) struct KernelExecutor {
     works_taken: OnceLock<Box<dyn DeviceMemory>>,
     tuned: Mutex<Tuned>,
     extremes: KnownExtremes,
+    /// The weight in parts, or why it has none.
+    linear: Result<Linear, NotLinear>,
 }
 
 /// A launch with its arguments, which can be issued more than once.
@@ -53,7 +57,9 @@ struct Ready<'a> {
 
 impl KernelExecutor {
     pub(crate) fn new(lowered: Arc<Lowered>, machine: Arc<dyn Machine>) -> Self {
+        let linear = Linear::of(&lowered);
         KernelExecutor {
+            linear,
             library: Library::new(lowered.clone(), machine.clone()),
             lowered,
             machine,
@@ -138,6 +144,8 @@ impl KernelExecutor {
                 KernelKind::Delta => {}
                 // these depend on a parameter's shape: see `gradients` and below
                 KernelKind::Table(_) | KernelKind::Dense(_) | KernelKind::Extremes(..) => {}
+                // nor have these kernels of packed batches
+                _ => {}
             }
         }
         match source.kind {
@@ -161,6 +169,14 @@ impl KernelExecutor {
             // these two depend on a parameter's shape: see `gradients`
             KernelKind::Table(_) => [tiles(q_len, source.block_q), 1, batch * heads],
             KernelKind::Dense(_) => [tiles(kv_len, source.block_kv), tiles(q_len, source.block_q), 1],
+            KernelKind::Feature(_)
+            | KernelKind::FeatureGrad(_)
+            | KernelKind::GroupSum
+            | KernelKind::LinearState(_)
+            | KernelKind::LinearPrefix(_)
+            | KernelKind::LinearWalk(_)
+            | KernelKind::LinearGradients(_)
+            | KernelKind::LinearTable(_) => unreachable!("their blocks are counted where they are launched"),
         }
     }
 }
@@ -261,7 +277,12 @@ impl Executor for KernelExecutor {
         self.lowered.second_output.is_some()
     }
 
-    fn forward(&self, call: &Call, plan: Plan) -> Result<Output, Error> {
+    fn forward(&self, call: &Call, plan: Plan, schedule: Schedule) -> Result<Output, Error> {
+        if self.is_linear(schedule, &call.problem, false)? {
+            return Ok(self.run_linear_forward(call, None, false)?.0);
+        }
+        let mapped = self.mapped(call)?;
+        let call = mapped.as_ref().unwrap_or(call);
         let kernels = match plan {
             Plan::Rules => self.library.forward(&call.problem)?,
             Plan::Autotune => self.tuned_forward(call)?,
@@ -274,8 +295,34 @@ impl Executor for KernelExecutor {
         self.tunings()
     }
 
-    fn backward(&self, call: &BackwardCall, deterministic: bool) -> Result<Gradients, Error> {
-        self.run_backward(call, deterministic)
+    fn backward(&self, call: &BackwardCall, deterministic: bool, schedule: Schedule) -> Result<Gradients, Error> {
+        if self.is_linear(schedule, &call.call.problem, true)? {
+            return Ok(self.run_linear_backward(call, None, None)?.0);
+        }
+        let Some(mapped) = self.mapped(&call.call)? else { return self.run_backward(call, deterministic) };
+        let gradients = self.run_backward(&BackwardCall { call: mapped, ..call.clone() }, deterministic)?;
+        self.chain(&call.call, &gradients)?;
+        Ok(gradients)
+    }
+
+    fn state_forward(&self, call: &Call, initial: Option<&Tensor>) -> Result<(Output, Tensor), Error> {
+        self.is_linear(Schedule::Linear, &call.problem, false)?;
+        let initial = initial.map(Tensor::to_contiguous).transpose()?;
+        let (output, state) = self.run_linear_forward(call, initial.as_ref(), true)?;
+        Ok((output, state.ok_or_else(|| Error::Internal("a state was wanted".to_owned()))?))
+    }
+
+    fn state_backward(
+        &self,
+        call: &BackwardCall,
+        initial: &Tensor,
+        state_grad: Option<&Tensor>,
+    ) -> Result<(Gradients, Tensor), Error> {
+        self.is_linear(Schedule::Linear, &call.call.problem, true)?;
+        let initial = initial.to_contiguous()?;
+        let state_grad = state_grad.map(Tensor::to_contiguous).transpose()?;
+        let (gradients, initial_grad) = self.run_linear_backward(call, Some(&initial), state_grad.as_ref())?;
+        Ok((gradients, initial_grad.ok_or_else(|| Error::Internal("a state's gradient was wanted".to_owned()))?))
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use attn_dsl::cuda::{Argument, Length, RowArray, TensorRole};
 use attn_dsl::definition::Definition;
 use attn_dsl::ir::ParameterId;
+use attn_dsl::lower::Side;
 
 use super::unbound;
 use crate::error::Error;
@@ -27,6 +28,12 @@ pub(super) struct Bindings<'a> {
     /// The addresses of the sums of dq and of the turns to add to them.
     pub(super) query_grad_sums: Option<u64>,
     pub(super) query_grad_turns: Option<u64>,
+    /// The addresses of states and of their exponents.
+    pub(super) states: Option<[u64; 2]>,
+    /// The addresses of the state to begin with and of that at the end; 0 where there is none.
+    pub(super) state_ends: [u64; 2],
+    /// The addresses of the sums of queries and of keys.
+    pub(super) product_sums: Option<[u64; 2]>,
     /// The addresses of tensor maps of sequences, by their tensors and the rows of their boxes.
     pub(super) sequence_maps: HashMap<Vec<(TensorRole, u32)>, u64>,
     /// By parameter and axis: the address of the extremes of blocks, and their shape.
@@ -149,6 +156,14 @@ impl Packed {
             Argument::RowPartial(id) => self.words(&[*bindings.row_partials.get(id).ok_or_else(missing)?]),
             Argument::QueryGradSums(_) => self.words(&[bindings.query_grad_sums.ok_or_else(missing)?]),
             Argument::QueryGradTurns => self.words(&[bindings.query_grad_turns.ok_or_else(missing)?]),
+            Argument::States => self.words(&[bindings.states.ok_or_else(missing)?[0]]),
+            Argument::StateExponents => self.words(&[bindings.states.ok_or_else(missing)?[1]]),
+            Argument::StateIn => self.words(&[bindings.state_ends[0]]),
+            Argument::StateOut => self.words(&[bindings.state_ends[1]]),
+            Argument::ProductSums(side) => {
+                let [of_queries, of_keys] = bindings.product_sums.ok_or_else(missing)?;
+                self.words(&[if *side == Side::Query { of_queries } else { of_keys }]);
+            }
             Argument::DenseGrad(id) => self.words(bindings.dense.get(id).ok_or_else(missing)?),
             Argument::WorksTaken => self.words(&[bindings.works_taken.ok_or_else(missing)?]),
             Argument::CuSeqlensQ => self.words(&[bindings.cu_seqlens.ok_or_else(missing)?[0]]),

@@ -16,7 +16,7 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::executor::KernelExecutor;
 use crate::parameter::Parameters;
-use crate::plan::{Plan, Tuning};
+use crate::plan::{Plan, Schedule, Tuning};
 use crate::sim::{SimDevice, SimOptions};
 use crate::tensor::{DType, Location};
 use crate::testing::Random;
@@ -158,7 +158,7 @@ impl Calls {
         let (q, k, v) = (tensor(1), tensor(2), tensor(3));
         let definition = attn_dsl::compile_one("struct Causal { mask: causal }").unwrap();
         let call = Call::new(&definition, None, device.location(), [&q, &k, &v], &Parameters::new(), None).unwrap();
-        self.executor.forward(&call, plan)
+        self.executor.forward(&call, plan, Schedule::Quadratic)
     }
 
     /// The bytes of the output.

@@ -1,4 +1,4 @@
-//! The oracle against values that JAX computed in float64 (tests/golden/make_golden.py).
+//! The oracle against values that JAX computed in float64 (tests/golden/make_golden.py), and against recurrences in float64.
 
 use serde_json::Value;
 
@@ -69,6 +69,37 @@ fn oracle_equals_jax() {
         for (declared, gradient) in definition.parameters.iter().zip(&gradients.parameters) {
             let expected = &case["dparameters"][&declared.name];
             assert_close(&format!("{name}: d_{}", declared.name), gradient.as_ref().unwrap(), expected);
+        }
+    }
+}
+
+/// Attention that factorises, against recurrences over tokens (tests/golden/make_linear.py).
+#[test]
+fn oracle_equals_recurrences() {
+    let golden: Value = serde_json::from_str(include_str!("../../tests/golden/linear.json")).unwrap();
+    let [b, h, n, d, dv] = *numbers(&golden["extents"]) else { panic!("five extents") };
+    let [b, h, n, d, dv] = [b, h, n, d, dv].map(|x| x as usize);
+    let [q, k, v] = [("q", d), ("k", d), ("v", dv)].map(|(name, width)| tensor(&[b, h, n, width], &golden[name]));
+    let output_grad = numbers(&golden["do"]);
+    let cases = golden["cases"].as_object().unwrap();
+    assert_eq!(cases.len(), 3);
+    for (name, case) in cases {
+        let source = format!("struct {name} {{ {} }}", case["body"].as_str().unwrap());
+        let definition = attn_dsl::compile_one(&source).unwrap();
+        let mut parameters = Parameters::new();
+        if let Some(parameter) = case["parameter"].as_str() {
+            let shape: Vec<usize> = numbers(&case["shape"]).into_iter().map(|x| x as usize).collect();
+            parameters.insert(parameter, tensor(&shape, &case["values"]));
+        }
+        let call = Call::new(&definition, None, Location::Host, [&q, &k, &v], &parameters, None).unwrap();
+        let oracle = Naive::new(&definition, &call).unwrap();
+        assert_close(&format!("{name}: o"), &oracle.forward().output, &case["o"]);
+        let gradients = oracle.backward(&output_grad, None);
+        assert_close(&format!("{name}: dq"), &gradients.q, &case["dq"]);
+        assert_close(&format!("{name}: dk"), &gradients.k, &case["dk"]);
+        assert_close(&format!("{name}: dv"), &gradients.v, &case["dv"]);
+        if let Some(Some(gradient)) = gradients.parameters.first() {
+            assert_close(&format!("{name}: parameter"), gradient, &case["dparameter"]);
         }
     }
 }

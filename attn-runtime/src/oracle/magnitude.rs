@@ -21,6 +21,8 @@ impl Naive<'_> {
         let mut gradients = self.each_head(|batch, head| self.head_squares(batch, head, output_grad, statistic_grad));
         let lists = [&mut gradients.q, &mut gradients.k, &mut gradients.v];
         lists.into_iter().chain(gradients.parameters.iter_mut().flatten()).for_each(|values| square_roots(values));
+        self.mapped[0].chain_magnitudes(&mut gradients.q);
+        self.mapped[1].chain_magnitudes(&mut gradients.k);
         Magnitudes { output: self.output_magnitude(), gradients }
     }
 

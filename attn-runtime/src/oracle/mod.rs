@@ -6,6 +6,7 @@
 
 mod calls;
 mod dual;
+mod feature;
 #[cfg(test)]
 mod golden;
 #[cfg(feature = "testing")]
@@ -22,7 +23,7 @@ use crate::attention::{Executor, Gradients, Output};
 use crate::call::{BackwardCall, Call};
 use crate::error::Error;
 use crate::parameter::Parameters;
-use crate::plan::Plan;
+use crate::plan::{Plan, Schedule};
 use crate::tensor::{DType, Tensor};
 
 pub(crate) use calls::Calls;
@@ -56,7 +57,7 @@ impl Executor for OracleExecutor {
         false
     }
 
-    fn forward(&self, call: &Call, _plan: Plan) -> Result<Output, Error> {
+    fn forward(&self, call: &Call, _plan: Plan, _schedule: Schedule) -> Result<Output, Error> {
         let problem = &call.problem;
         let NaiveOutput { output, statistic, .. } = Calls::new(&self.definition, call)?.forward()?;
         let statistic =
@@ -65,7 +66,7 @@ impl Executor for OracleExecutor {
         Ok(Output { output, statistic, saved: Vec::new(), second: None })
     }
 
-    fn backward(&self, backward: &BackwardCall, _deterministic: bool) -> Result<Gradients, Error> {
+    fn backward(&self, backward: &BackwardCall, _deterministic: bool, _schedule: Schedule) -> Result<Gradients, Error> {
         let call = &backward.call;
         let output_grad = backward.output_grad.to_f64_vec()?;
         let statistic_grad = backward.statistic_grad.as_ref().map(Tensor::to_f64_vec).transpose()?;

@@ -12,6 +12,7 @@ use attn_dsl::ir::{Input, NodeId, Op, ParameterId, Unary};
 use rayon::prelude::*;
 
 use super::dual::{Direction, Expression, Scratch};
+use super::feature::Mapped;
 use super::place::{PairPlace, ParameterTable, Reductions};
 pub(super) use super::row::Read;
 use super::row::{Pair, Row, RowRules};
@@ -71,6 +72,8 @@ pub(crate) struct Naive<'a> {
     q: Vec<f64>,
     k: Vec<f64>,
     v: Vec<f64>,
+    /// q and k as products see them.
+    pub(super) mapped: [Mapped; 2],
     tables: Vec<ParameterTable>,
     score: Expression<'a>,
     activation: Expression<'a>,
@@ -93,11 +96,15 @@ impl<'a> Naive<'a> {
         let pair_directions: Vec<Direction> = std::iter::once(Direction::Input(Input::Product))
             .chain(pair_reads.iter().map(|&read| Direction::Read(read)))
             .collect();
+        let (q, k) = (call.q.to_f64_vec()?, call.k.to_f64_vec()?);
+        let [of_q, of_k] = definition.features;
+        let mapped = [Mapped::of(definition, of_q, &q), Mapped::of(definition, of_k, &k)];
         Ok(Naive {
             definition,
             call,
-            q: call.q.to_f64_vec()?,
-            k: call.k.to_f64_vec()?,
+            q,
+            k,
+            mapped,
             v: call.v.to_f64_vec()?,
             tables: ParameterTable::all(call)?,
             score: Expression::new(graph, definition.score, &pair_directions),
@@ -117,6 +124,8 @@ impl<'a> Naive<'a> {
             2 => add_scaled(&mut self.v, step, direction),
             parameter => self.tables[parameter - 3].shift(direction, step),
         }
+        let [of_q, of_k] = self.definition.features;
+        self.mapped = [Mapped::of(self.definition, of_q, &self.q), Mapped::of(self.definition, of_k, &self.k)];
     }
 
     /// The rows of each batch and query head, as (batch, head).
@@ -127,7 +136,7 @@ impl<'a> Naive<'a> {
 
     pub(super) fn q_row(&self, batch: usize, head: usize, query: usize) -> &[f64] {
         let p = &self.call.problem;
-        &self.q[((batch * p.heads + head) * p.q_len + query) * p.head_dim..][..p.head_dim]
+        &self.mapped[0].values[((batch * p.heads + head) * p.q_len + query) * p.head_dim..][..p.head_dim]
     }
 
     /// The first row of a head of k or v, counted in rows.
@@ -138,7 +147,7 @@ impl<'a> Naive<'a> {
 
     pub(super) fn k_row(&self, batch: usize, head: usize, key: usize) -> &[f64] {
         let d = self.call.problem.head_dim;
-        &self.k[(self.kv_base(batch, head) + key) * d..][..d]
+        &self.mapped[1].values[(self.kv_base(batch, head) + key) * d..][..d]
     }
 
     pub(super) fn v_row(&self, batch: usize, head: usize, key: usize) -> &[f64] {
@@ -240,7 +249,10 @@ impl<'a> Naive<'a> {
 
     /// `output_grad` is `[b, h, q, dv]`, `statistic_grad` `[b, h, q]`, in row-major order.
     pub(crate) fn backward(&self, output_grad: &[f64], statistic_grad: Option<&[f64]>) -> NaiveGradients {
-        self.each_head(|batch, head| self.backward_head(batch, head, output_grad, statistic_grad))
+        let mut gradients = self.each_head(|batch, head| self.backward_head(batch, head, output_grad, statistic_grad));
+        self.mapped[0].chain(&mut gradients.q);
+        self.mapped[1].chain(&mut gradients.k);
+        gradients
     }
 
     /// Runs a backward pass of each head and puts the parts together.

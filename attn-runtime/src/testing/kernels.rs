@@ -24,6 +24,8 @@ pub struct GeneratedKernels {
     pub forward: Vec<Kernel>,
     /// Of the backward pass; empty where it has none.
     pub backward: Vec<Kernel>,
+    /// What maps q and k and chains their gradients, then both passes of the linear-time schedule; empty where there is neither.
+    pub linear: Vec<Kernel>,
     /// Why there is no backward pass: the gradient of a parameter has no kernel.
     pub no_backward: Option<PlanError>,
 }
@@ -32,7 +34,7 @@ impl GeneratedKernels {
     /// Every kernel once: both passes may count live keys.
     pub fn distinct(&self) -> impl Iterator<Item = &Kernel> {
         let repeated = |kernel: &&Kernel| self.forward.iter().any(|other| other.source == kernel.source);
-        self.forward.iter().chain(self.backward.iter().filter(move |kernel| !repeated(kernel)))
+        self.forward.iter().chain(self.backward.iter().filter(move |kernel| !repeated(kernel))).chain(&self.linear)
     }
 }
 
@@ -49,7 +51,16 @@ pub fn generated_kernels(definition: &Definition, shape: Shape, target: Target) 
         Err(error @ PlanError::ParameterGradient { .. }) => (vec![], Some(error)),
         Err(error) => return Err(error.into()),
     };
-    Ok(GeneratedKernels { forward, backward, no_backward })
+    let mut linear = cuda::features(&lowered, shape, target);
+    for kernels in [cuda::linear_forward(&lowered, shape, target), cuda::linear_backward(&lowered, shape, target)] {
+        match kernels {
+            // the backward pass finds delta as the quadratic one does
+            Ok(kernels) => linear.extend(kernels.into_iter().filter(|kernel| kernel.kind != KernelKind::Delta)),
+            Err(PlanError::NotLinear { .. } | PlanError::ParameterGradient { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(GeneratedKernels { forward, backward, linear, no_backward })
 }
 
 /// The variant's own part of every kernel of both passes: its arguments, the values that vary slowly, the mask's bounds, and
@@ -121,6 +132,7 @@ fn label(definition: &Definition, kernel: &Kernel) -> String {
         }
         KernelKind::SecondOutput => format!("{}(second output)", kernel.entry),
         KernelKind::RowPass(number) => format!("{}({number})", kernel.entry),
+        KernelKind::LinearState(sum) | KernelKind::LinearPrefix(sum) => format!("{}({})", kernel.entry, sum.name()),
         _ => kernel.entry.to_owned(),
     }
 }

@@ -37,7 +37,7 @@ const fn workload(name: &'static str, entry: &'static str, causal: bool) -> Work
     }
 }
 
-pub(super) const WORKLOADS: [Workload; 13] = [
+pub(super) const WORKLOADS: [Workload; 16] = [
     workload("softmax", "softmax", false),
     workload("softmax-causal", "softmax", true),
     workload("sigmoid", "sigmoid", false),
@@ -50,6 +50,9 @@ pub(super) const WORKLOADS: [Workload; 13] = [
     Workload { window: Some(1024), mask: None, ..workload("window1024", "sliding-window", true) },
     Workload { documents: 8, ..workload("document8", "document", false) },
     Workload { documents: 8, mask: Some("document(ids) & causal"), ..workload("document8-causal", "document", true) },
+    workload("linear-elu1-causal", "linear-elu", true),
+    Workload { mask: None, ..workload("retention", "retention", true) },
+    Workload { mask: None, ..workload("gated-linear", "gated-linear", true) },
     Workload { sequences: Some(64), ..workload("packed64-causal", "softmax", true) },
 ];
 

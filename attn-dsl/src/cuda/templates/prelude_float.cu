@@ -86,6 +86,28 @@ __device__ __forceinline__ void multiply(float (&left)[4], float (&right)[4], co
 __device__ __forceinline__ FragmentA as_a(const float (&left)[4], const float (&right)[4]) {
     return {{left[0], left[2], left[1], left[3], right[0], right[2], right[1], right[3]}};
 }
+//% if needs.depth_fragments
+// Two 16 x 8 accumulator tiles, transposed, as the B of a product whose depth is their columns.
+__device__ __forceinline__ FragmentB as_b(const float (&left)[4], const float (&right)[4]) {
+    return {{left[0], left[1], right[0], right[1], left[2], left[3], right[2], right[3]}};
+}
+// A whose rows are the columns of B.
+__device__ __forceinline__ FragmentA transposed(const FragmentB& b) {
+    return {{b.r[0], b.r[4], b.r[1], b.r[5], b.r[2], b.r[6], b.r[3], b.r[7]}};
+}
+// Multiplies the depths 2 (l % 4) and the next one (low), and those 8 behind them (high).
+__device__ __forceinline__ void scale_depth(FragmentA& a, float2 low, float2 high) {
+    a.r[0] *= low.x, a.r[1] *= low.x, a.r[2] *= low.y, a.r[3] *= low.y;
+    a.r[4] *= high.x, a.r[5] *= high.x, a.r[6] *= high.y, a.r[7] *= high.y;
+}
+// Equal rows, and equal columns.
+__device__ __forceinline__ FragmentA a_of_depth(float2 low, float2 high) {
+    return {{low.x, low.x, low.y, low.y, high.x, high.x, high.y, high.y}};
+}
+__device__ __forceinline__ FragmentB b_of_depth(float2 low, float2 high) {
+    return {{low.x, low.y, high.x, high.y, low.x, low.y, high.x, high.y}};
+}
+//% endif
 // Two neighbouring elements of an output row.
 __device__ __forceinline__ void store_shared_pair(u32 address, float low, float high) {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(low), "f"(high) : "memory");

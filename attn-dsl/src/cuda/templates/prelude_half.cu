@@ -63,3 +63,27 @@ __device__ __forceinline__ void take_fragment(FragmentA& a, u32 address) {
     a.r[0] = value.x, a.r[1] = value.y, a.r[2] = value.z, a.r[3] = value.w;
 }
 //% endif
+//% if needs.depth_fragments
+// Two 16 x 8 accumulator tiles, transposed, as the B of a product whose depth is their columns.
+__device__ __forceinline__ FragmentB as_b(const float (&left)[4], const float (&right)[4]) {
+    return {{pack(left[0], left[1]), pack(right[0], right[1]), pack(left[2], left[3]), pack(right[2], right[3])}};
+}
+// A whose rows are the columns of B.
+__device__ __forceinline__ FragmentA transposed(const FragmentB& b) { return {{b.r[0], b.r[2], b.r[1], b.r[3]}}; }
+// Multiplies two neighbours.
+__device__ __forceinline__ u32 scale_pair(u32 pair, float2 scale) { return pack(to_float((u16)pair) * scale.x, to_float((u16)(pair >> 16)) * scale.y); }
+// Multiplies the depths 2 (l % 4) and the next one (low), and those 8 behind them (high).
+__device__ __forceinline__ void scale_depth(FragmentA& a, float2 low, float2 high) {
+    a.r[0] = scale_pair(a.r[0], low), a.r[1] = scale_pair(a.r[1], low);
+    a.r[2] = scale_pair(a.r[2], high), a.r[3] = scale_pair(a.r[3], high);
+}
+// Equal rows, and equal columns.
+__device__ __forceinline__ FragmentA a_of_depth(float2 low, float2 high) {
+    const u32 first = pack(low.x, low.y), second = pack(high.x, high.y);
+    return {{first, first, second, second}};
+}
+__device__ __forceinline__ FragmentB b_of_depth(float2 low, float2 high) {
+    const u32 first = pack(low.x, low.y), second = pack(high.x, high.y);
+    return {{first, second, first, second}};
+}
+//% endif
