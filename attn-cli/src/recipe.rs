@@ -33,6 +33,9 @@ pub(crate) fn measured_parameters(definition: &Definition, heads: usize, length:
                 }
                 Tensor::from_f64(attn::DType::F32, &[1, heads, length], &sums)?
             }
+            "k" => Tensor::from_i32(&[heads], vec![64; heads])?,
+            "gamma" => Tensor::from_f32(&[], vec![-0.03])?,
+            "zeta" => Tensor::from_f32(&[], vec![1.03])?,
             "cap" => Tensor::from_f32(&[], vec![30.0])?,
             "sink" => random.normal_tensor(attn::DType::F32, &[heads])?,
             "table" => random.normal_tensor(attn::DType::F32, &[heads, 32])?,

@@ -63,6 +63,9 @@ pub(crate) struct Args {
     /// Backward passes that add sums over keys in any order, where a schedule is faster so: equal calls need not give equal bits
     #[arg(long)]
     nondeterministic: bool,
+    /// Forward passes with all that a backward pass needs of them: the second output of an entmax or of a map after normalization
+    #[arg(long)]
+    training: bool,
     /// Measures the peak of a GPU's memory over forward and backward pass at growing lengths instead of times
     #[arg(long)]
     memory: bool,
@@ -110,7 +113,8 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
                     (Ok(attention), Ok(inputs)) => {
                         let known = attention.tunings().len();
                         let packed = measure::packed(attention, workload, &shape);
-                        let measured = packed.and_then(|packed| measure::pass(&packed, inputs, pass, args.rounds));
+                        let measured =
+                            packed.and_then(|packed| measure::pass(&packed, inputs, pass, args.training, args.rounds));
                         // what ATTN_AUTOTUNE=1 decided for this case
                         attention.tunings()[known..].iter().for_each(|tuning| eprintln!("  plan {tuning}"));
                         measured

@@ -37,7 +37,7 @@ const fn workload(name: &'static str, entry: &'static str, causal: bool) -> Work
     }
 }
 
-pub(super) const WORKLOADS: [Workload; 16] = [
+pub(super) const WORKLOADS: [Workload; 21] = [
     workload("softmax", "softmax", false),
     workload("softmax-causal", "softmax", true),
     workload("sigmoid", "sigmoid", false),
@@ -50,6 +50,11 @@ pub(super) const WORKLOADS: [Workload; 16] = [
     Workload { window: Some(1024), mask: None, ..workload("window1024", "sliding-window", true) },
     Workload { documents: 8, ..workload("document8", "document", false) },
     Workload { documents: 8, mask: Some("document(ids) & causal"), ..workload("document8-causal", "document", true) },
+    workload("entmax15", "entmax15", false),
+    workload("entmax15-causal", "entmax15", true),
+    workload("sparsemax-causal", "sparsemax", true),
+    workload("top-k64-causal", "top-k", true),
+    workload("clipped-softmax", "clipped-softmax", false),
     workload("linear-elu1-causal", "linear-elu", true),
     Workload { mask: None, ..workload("retention", "retention", true) },
     Workload { mask: None, ..workload("gated-linear", "gated-linear", true) },

@@ -80,11 +80,14 @@ pub(super) fn packed(attention: &Attention, workload: &Workload, shape: &Shape) 
     Ok(attention.packed(&cu_seqlens, &cu_seqlens)?)
 }
 
-/// The median time of a pass in milliseconds.
-pub(super) fn pass(attention: &Attention, inputs: &Inputs, pass: Pass, rounds: u32) -> Result<f64> {
+/// The median time of a pass in milliseconds; of a forward pass without what only a backward pass needs, unless for training.
+pub(super) fn pass(attention: &Attention, inputs: &Inputs, pass: Pass, training: bool, rounds: u32) -> Result<f64> {
     let parameters = inputs.parameters(attention)?;
     match pass {
-        Pass::Forward => median_time(attention.device(), rounds, || inputs.forward(attention, &parameters).map(drop)),
+        Pass::Forward => {
+            let attention = &attention.clone().gradients(training);
+            median_time(attention.device(), rounds, || inputs.forward(attention, &parameters).map(drop))
+        }
         Pass::Backward => {
             let output = inputs.forward(attention, &parameters)?;
             median_time(attention.device(), rounds, || inputs.backward(attention, &parameters, &output).map(drop))
