@@ -3,12 +3,16 @@
 use std::path::Path;
 use std::process::Command;
 
-use attn_cli::measurements::{Case, OURS, Run, ratio, softmax_beside, tflops};
+use attn_cli::measurements::{Case, OURS, Run, median, ratio, softmax_beside, tflops};
 
 const START: &str = "<!-- measured -->\n";
 const END: &str = "<!-- /measured -->";
 const ROWS: &str = include_str!("../../bench/results.jsonl");
 const README: &str = include_str!("../../README.md");
+const ROWS_START: &str = "<!-- measured rows -->\n";
+const ROWS_END: &str = "<!-- /measured rows -->";
+/// The run of variants that need whole rows first, or run in linear time.
+const ROWS_RUN: &str = "h100-2026-11-23-b";
 /// Makes the chart, from the root of the checkout.
 const PLOT: &str = "plot bench -o bench/forward.svg";
 
@@ -45,12 +49,49 @@ fn table() -> String {
     table
 }
 
+/// Of each case the time, that of softmax beside it and of the one other program that has the variant.
+fn rows_table() -> String {
+    let run = Run::read(ROWS, "bench/results.jsonl", Some(ROWS_RUN)).expect("the rows are read");
+    let mut table = String::from(
+        "| variant | pass | length | ms | x our softmax | other program | its ms | x | error |\n|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for (_, case, ours) in run.cases().filter(|(peer, case, _)| *peer == OURS && !case.variant.starts_with("softmax")) {
+        let Some(ms) = median(ours.iter().map(|round| round.ms)) else { continue };
+        let Case { variant, pass, length, .. } = case;
+        let plain = variant.trim_end_matches("-training");
+        let softmax = Case { variant: softmax_beside(plain).to_owned(), ..case.clone() };
+        let beside = run.rounds(OURS, &softmax).and_then(|softmax| ratio(ours, softmax));
+        let beside = beside.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
+        let same = Case { variant: plain.to_owned(), ..case.clone() };
+        let other = run.cases().find(|(peer, other, rounds)| *peer != OURS && **other == same && !rounds.is_empty());
+        let other = other.map_or_else(String::new, |(peer, _, theirs)| {
+            let theirs_ms = median(theirs.iter().map(|round| round.ms)).expect("there are rounds");
+            format!("{peer} | {theirs_ms:.2} | {:.2}", ratio(ours, theirs).expect("there are rounds"))
+        });
+        let other = if other.is_empty() { " |  | ".to_owned() } else { other };
+        let error = ours[0].error.expect("ours are compared with the oracle");
+        let pass = pass.name();
+        table += &format!("| {variant} | {pass} | {length} | {ms:.2} | {beside} | {other} | {error:.1e} |\n");
+    }
+    table
+}
+
+/// What stands between two marks is what is expected there.
+#[track_caller]
+fn check(start: &str, end: &str, expected: &str) {
+    let start = README.find(start).expect("the table's start is marked") + start.len();
+    let end = README.find(end).expect("the table's end is marked");
+    assert!(&README[start..end] == expected, "put this between the marks in README.md:\n\n{expected}");
+}
+
 #[test]
 fn the_speed_table_is_the_last_run() {
-    let start = README.find(START).expect("the table's start is marked") + START.len();
-    let end = README.find(END).expect("the table's end is marked");
-    let expected = table();
-    assert!(README[start..end] == expected, "put this between the marks in README.md:\n\n{expected}");
+    check(START, END, &table());
+}
+
+#[test]
+fn the_table_of_rows_is_their_run() {
+    check(ROWS_START, ROWS_END, &rows_table());
 }
 
 #[test]
