@@ -117,8 +117,9 @@ fn field(
 ) {
     let Some(head) = head(tokens) else {
         problems.push(
-            Problem::new(Code::Syntax, "expected a field, `name: ...`", place)
-                .help("fields are parameters, `score`, `activation`, `normalizer`, `keep`, `post` and `mask`"),
+            Problem::new(Code::Syntax, "expected a field, `name: ...`", place).help(
+                "fields are parameters, `score`, `activation`, `normalizer`, `keep`, `post`, `feature` and `mask`",
+            ),
         );
         return;
     };
@@ -313,7 +314,7 @@ fn unknown_field(name: &Name, near: Option<&str>) -> Problem {
     Problem::new(Code::UnknownField, format!("there is no field `{}`", name.text), name.span).help(match near {
         Some(near) => format!("write `{near}`"),
         None => {
-            format!("expressions are `score`, `activation`, `normalizer`, `keep`, `post` and `mask`; {PARAMETER_SHAPE}")
+            format!("expressions are `score`, `activation`, `normalizer`, `keep`, `post`, `feature` and `mask`; {PARAMETER_SHAPE}")
         }
     })
 }

@@ -1,4 +1,6 @@
 //! What the macro says through rustc, from the table of bad variants that the texts' reports are tested with.
+//!
+//! It stands here since trybuild compiles what its crate depends on in tests: here, the facade alone.
 
 use std::fs;
 use std::path::Path;
@@ -27,8 +29,8 @@ fn program(variant: &str) -> String {
 fn errors_are_on_the_users_tokens() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in CASES {
-        let text =
-            fs::read_to_string(root.join(format!("attn-dsl/tests/bad_variants/{name}.attn"))).expect("a bad variant");
+        let text = fs::read_to_string(root.join(format!("../attn-dsl/tests/bad_variants/{name}.attn")))
+            .expect("a bad variant");
         let path = root.join(format!("tests/ui/{name}.rs"));
         let wanted = program(&text);
         if std::env::var_os("TRYBUILD").is_some_and(|mode| mode == "overwrite") {
