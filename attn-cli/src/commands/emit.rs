@@ -90,7 +90,8 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict> {
         Some(ScheduleName::Linear) => true,
         None => {
             let fits = |linear: &Linear| {
-                args.pass == Pass::Forward || cuda::linear_backward_fits(&lowered, linear, shape).is_ok()
+                args.pass == Pass::Forward
+                    || linear.cancelling().is_none() && cuda::linear_backward_fits(&lowered, linear, shape).is_ok()
             };
             args.plan.is_none() && linear_fits(shape).is_ok() && Linear::of(&lowered).is_ok_and(|linear| fits(&linear))
         }

@@ -41,6 +41,8 @@ struct Contribution {
 
 /// A variant that factorises, and its programs.
 pub(super) struct LinearPlan {
+    /// Whether a gradient of a parameter is a difference of large sums.
+    pub(super) cancels: bool,
     causal: bool,
     streaming: bool,
     query_factor: Roots,
@@ -171,6 +173,7 @@ impl LinearPlan {
         LinearPlan {
             shared: root(Side::Query, linear.shared),
             end_exponent: end.map(|node| Roots::new(&with_end, Side::Query, &[node])),
+            cancels: linear.cancelling().is_some(),
             causal: linear.causal,
             streaming: lowered.class == Class::Streaming,
             query_factor: root(Side::Query, query_factor),

@@ -67,9 +67,15 @@ impl KernelExecutor {
         let is_empty = [problem.q_len, problem.kv_len, problem.heads, problem.batch].contains(&0);
         match schedule {
             Schedule::Quadratic => Ok(false),
-            Schedule::Auto => Ok(!is_empty && fits().is_ok()),
+            Schedule::Auto => Ok(!is_empty && !(backward && self.cancels()) && fits().is_ok()),
             Schedule::Linear => fits().map(|()| !is_empty),
         }
+    }
+
+    /// Whether a gradient is a difference of large sums, which loses digits in f32 as well: it is taken pair by pair unless the
+    /// linear schedule is asked for.
+    fn cancels(&self) -> bool {
+        self.linear.as_ref().is_ok_and(|linear| linear.cancelling().is_some())
     }
 
     fn is_causal(&self) -> bool {
