@@ -91,7 +91,8 @@ pub(crate) const VARIANTS: &[(&str, &str)] = &[
          post: |p, b, h| p / (shift[h] + p) + 0.1 * shift[h], mask: causal",
     ),
     ("post_elementwise", "n: f32[h], activation: sigmoid, normalizer: count + n[h], post: |p| sqrt(p + 0.01)"),
-    ("post_drops", "post: |p| if p >= 0.01 { p } else { 0.0 }"),
+    // smooth where it begins: which side of it a weight is on is a matter of rounding
+    ("post_drops", "post: |p| if p >= 0.01 { 20 * (p - 0.01) * (p - 0.01) } else { 0.0 }"),
     ("post_squares", "normalizer: sqrt(sum_squares), post: |p| p * p"),
     ("post_largest", "activation: sigmoid, normalizer: max + sum, post: |p| tanh(3 * p), mask: causal"),
 ];
