@@ -98,7 +98,7 @@ impl CpuExecutor {
         match schedule {
             Schedule::Quadratic => Ok(None),
             // a gradient that is a difference of large sums is more exact pair by pair
-            Schedule::Auto => Ok(plan.ok().filter(|plan| !is_empty && !(backward && plan.cancels))),
+            Schedule::Auto => Ok(plan.ok().filter(|plan| !(is_empty || backward && plan.cancels))),
             Schedule::Linear => Ok(Some(plan?).filter(|_| !is_empty)),
         }
     }

@@ -67,7 +67,7 @@ impl KernelExecutor {
         let is_empty = [problem.q_len, problem.kv_len, problem.heads, problem.batch].contains(&0);
         match schedule {
             Schedule::Quadratic => Ok(false),
-            Schedule::Auto => Ok(!is_empty && !(backward && self.cancels()) && fits().is_ok()),
+            Schedule::Auto => Ok(!(is_empty || backward && self.cancels()) && fits().is_ok()),
             Schedule::Linear => fits().map(|()| !is_empty),
         }
     }
