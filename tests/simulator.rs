@@ -51,8 +51,8 @@ impl Variants {
         let all = gallery::all().iter().enumerate();
         let is_chosen = |at: usize| match self {
             Variants::All => true,
-            Variants::Even => at % 2 == 0,
-            Variants::Odd => at % 2 == 1,
+            Variants::Even => at.is_multiple_of(2),
+            Variants::Odd => !at.is_multiple_of(2),
         };
         all.filter(|(at, _)| is_chosen(*at)).map(|(_, entry)| entry).collect()
     }
